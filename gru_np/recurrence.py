@@ -16,11 +16,9 @@ gradient is ours, checked by complex step to 1e-13 (`gru_np.gradcheck`).
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gru_np import equations
-
-Array = NDArray[Any]
+from gru_np._aliases import Array
 
 # name: (the function of the pre-activation, its derivative as a function of the value)
 ACTIVATIONS = {
@@ -42,6 +40,7 @@ class Saved(NamedTuple):
     n: Array
     a_hn: Array  # (T, B, H)
     valid: Array | None  # (T, B) bool, or None: every step counts
+    drop: Array | None  # (3, B, H) recurrent dropout masks of r, z, n, or None
     W_ih: Array
     W_hh: Array
     b_ih: Array | None
@@ -65,6 +64,24 @@ def gates(a: Array) -> list[Array]:
     return np.split(a, 3, axis=-1)
 
 
+def product(h: Array, W: Array, drop: Array | None) -> Array:
+    """Multiply h by the rows of W; with dropout each gate sees h through a mask of its own."""
+    if drop is None:
+        return h @ W.T
+    blocks = zip(drop, np.split(W, len(drop)), strict=True)
+    return np.concatenate([(h * m) @ W_g.T for m, W_g in blocks], axis=-1)
+
+
+def product_backward(da: Array, W: Array, drop: Array | None) -> Array:
+    """Gradient of `product` by h."""
+    # a = product(h, W, drop)
+    if drop is None:
+        return da @ W
+    das = np.split(da, len(drop), axis=-1)
+    blocks = zip(das, np.split(W, len(drop)), drop, strict=True)
+    return np.add.reduce([(da_g @ W_g) * m for da_g, W_g, m in blocks])
+
+
 def gru_forward(
     x: Array,
     h0: Array | None,
@@ -77,6 +94,7 @@ def gru_forward(
     mask: Any = None,
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
+    drop: Array | None = None,
 ) -> tuple[Array, Saved]:
     """Run a GRU over a batch of sequences.
 
@@ -104,6 +122,9 @@ def gru_forward(
         x is never used, be it NaN.
     activation, recurrent_activation : str
         φ and σ: "tanh", "sigmoid", "relu", "linear" or "hard_sigmoid".
+    drop : (3, B, H), optional
+        Recurrent dropout: what the state is multiplied by on its way into the products of r, z
+        and n, the same at every step (arXiv:1512.05287). The path z ⊙ h is left alone.
 
     Returns
     -------
@@ -130,13 +151,15 @@ def gru_forward(
     (sigma, _), (phi, _) = ACTIVATIONS[recurrent_activation], ACTIVATIONS[activation]
     T, B, I = x.shape  # noqa: E741 - the paper's name for the input size
     H = W_hh.shape[1]
-    dtype = np.result_type(x, W_ih, W_hh)
+    given = [a for a in (x, h0, W_ih, W_hh, b_ih, b_hh) if a is not None]
+    dtype = np.result_type(*given)
     valid = valid_steps(T, B, lengths, mask)
     if valid is not None:
         x = np.where(valid[:, :, None], x, 0)
     zero = np.zeros(3 * H, dtype)
     b_hr_hz, b_hn = np.split(zero if b_hh is None else b_hh, [2 * H])
     W_hr_hz, W_hn = np.split(W_hh, [2 * H])
+    drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
 
     # a_ih = W_ih x + b_ih
     a_ih = (x.reshape(T * B, I) @ W_ih.T + (zero if b_ih is None else b_ih)).reshape(T, B, 3 * H)
@@ -147,21 +170,21 @@ def gru_forward(
     for t in range(T):
         a_ir, a_iz, a_in = gates(a_ih[t])
         if reset_after:
-            a_hh = h[t] @ W_hh.T
+            a_hh = product(h[t], W_hh, drop)
             a_hr, a_hz = np.split(a_hh[:, : 2 * H] + b_hr_hz, 2, axis=-1)
             a_hn[t] = a_hh[:, 2 * H :] + b_hn
             h_next, r[t], z[t], n[t] = equations.gru_step(
                 a_ir, a_iz, a_in, a_hr, a_hz, a_hn[t], h[t], sigma, phi
             )
         else:
-            a_hr, a_hz = np.split(h[t] @ W_hr_hz.T + b_hr_hz, 2, axis=-1)
+            a_hr, a_hz = np.split(product(h[t], W_hr_hz, drop_r_z) + b_hr_hz, 2, axis=-1)
             r[t], z[t], rh = equations.gru_gates(a_ir, a_iz, a_hr, a_hz, h[t], sigma)
-            a_hn[t] = rh @ W_hn.T + b_hn
+            a_hn[t] = product(rh, W_hn, drop_n) + b_hn
             h_next, n[t] = equations.gru_candidate(a_in, a_hn[t], z[t], h[t], phi)
         h[t + 1] = h_next if valid is None else np.where(valid[t, :, None], h_next, h[t])
 
     saved = Saved(
-        x, h, r, z, n, a_hn, valid, W_ih, W_hh, b_ih, b_hh,
+        x, h, r, z, n, a_hn, valid, drop, W_ih, W_hh, b_ih, b_hh,
         reset_after, activation, recurrent_activation,
     )  # fmt: skip
     return h, saved
@@ -200,11 +223,12 @@ def gru_backward(
     >>> dx.shape, dW_hh.shape, db_ih is None
     ((5, 3, 2), (12, 4), True)
     """
-    x, h, r, z, n, a_hn, valid, W_ih, W_hh, b_ih, b_hh, reset_after, *names = saved
+    x, h, r, z, n, a_hn, valid, drop, W_ih, W_hh, b_ih, b_hh, reset_after, *names = saved
     (_, phi_derivative), (_, sigma_derivative) = (ACTIVATIONS[name] for name in names)
     T, B, I = x.shape  # noqa: E741
     H = W_hh.shape[1]
     W_hr_hz, W_hn = np.split(W_hh, [2 * H])
+    drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
     da_ih = np.empty((T, B, 3 * H), h.dtype)
     # Both sides share da_r and da_z; after the product, da_hn = da_in ⊙ r is another array.
     da_hh = np.empty_like(da_ih) if reset_after else da_ih
@@ -220,20 +244,20 @@ def gru_backward(
             )
             np.concatenate([da_r, da_z, da_in], axis=-1, out=da_ih[t])
             np.concatenate([da_r, da_z, da_hn], axis=-1, out=da_hh[t])
-            # a_hh = h[t] @ W_hh.T
-            dh_t = dh_t + da_hh[t] @ W_hh
+            # a_hh = product(h[t], W_hh, drop)
+            dh_t = dh_t + product_backward(da_hh[t], W_hh, drop)
         else:
             dh_t, dz, da_n = equations.gru_candidate_backward(
                 dh_next, h[t], z[t], n[t], phi_derivative
             )
-            # a_hn[t] = rh @ W_hn.T + b_hn
-            drh = da_n @ W_hn
+            # a_hn[t] = product(rh, W_hn, drop_n) + b_hn
+            drh = product_backward(da_n, W_hn, drop_n)
             dh_rh, da_r, da_z = equations.gru_gates_backward(
                 drh, dz, h[t], r[t], z[t], sigma_derivative
             )
             np.concatenate([da_r, da_z, da_n], axis=-1, out=da_ih[t])
-            # a_hr, a_hz = np.split(h[t] @ W_hr_hz.T + b_hr_hz, 2, axis=-1)
-            dh_t = dh_t + dh_rh + da_ih[t, :, : 2 * H] @ W_hr_hz
+            # a_hr, a_hz = np.split(product(h[t], W_hr_hz, drop_r_z) + b_hr_hz, 2, axis=-1)
+            dh_t = dh_t + dh_rh + product_backward(da_ih[t, :, : 2 * H], W_hr_hz, drop_r_z)
         dh_next = dh[t] + dh_t + dh_copied
 
     rows_ih, rows_hh = da_ih.reshape(T * B, 3 * H), da_hh.reshape(T * B, 3 * H)
@@ -242,8 +266,12 @@ def gru_backward(
     dW_ih = rows_ih.T @ x.reshape(T * B, I)
     db_ih = None if b_ih is None else rows_ih.sum(axis=0)
     # a_hh = W_hh h + b_hh; reset before, the n rows of W_hh saw r ⊙ h instead of h
-    into_gates = h[:-1].reshape(T * B, H)
-    into_n = into_gates if reset_after else r.reshape(T * B, H) * into_gates
-    dW_hh = np.concatenate([rows_hh[:, : 2 * H].T @ into_gates, rows_hh[:, 2 * H :].T @ into_n])
+    into_n = h[:-1] if reset_after else r * h[:-1]
+    fed = [h[:-1], h[:-1], into_n]
+    if drop is not None:
+        fed = [fed_g * m for fed_g, m in zip(fed, drop, strict=True)]
+    dW_hh = np.concatenate(
+        [da_g.T @ fed_g.reshape(T * B, H) for da_g, fed_g in zip(gates(rows_hh), fed, strict=True)]
+    )
     db_hh = None if b_hh is None else rows_hh.sum(axis=0)
     return dx, np.array(dh_next), dW_ih, dW_hh, db_ih, db_hh

@@ -1,0 +1,101 @@
+"""The sentences that answer bad input: who; what was expected, what arrived; what to do."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gru_np._aliases import Array, Shape
+
+
+def spell(shape: Iterable[Any]) -> str:
+    """Write a shape as in the documentation: (batch, time, 8)."""
+    names = [str(size) for size in shape]
+    return f"({', '.join(names)},)" if len(names) == 1 else f"({', '.join(names)})"
+
+
+def require_rank(who: str, what: str, x: Array, axes: tuple[Any, ...], advice: str = "") -> None:
+    """Raise unless x has these axes; an int is a size that must match, a str names a free one."""
+    fits = x.ndim == len(axes) and all(
+        isinstance(axis, str) or axis == size for axis, size in zip(axes, x.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{who}: {what} must have shape {spell(axes)}, got {spell(x.shape)}"
+            + (f"; {advice}" if advice else "")
+        )
+
+
+def require_features(who: str, x: Array, size: int) -> None:
+    """Raise unless the last axis of x has this size."""
+    if x.ndim == 0 or x.shape[-1] != size:
+        raise ValueError(
+            f"{who}: x must have shape (..., {size}), got {spell(x.shape)}; "
+            f"this layer was built for {size} features on the last axis"
+        )
+
+
+def require_last(who: str, shape: Shape) -> int:
+    """Give the size of the last axis of an input shape, which must be known, or raise."""
+    if len(shape) < 2 or shape[-1] is None:
+        raise ValueError(
+            f"{who}: the input's last axis must have a known size, got {spell(shape)}; "
+            "an Embedding in front turns token ids into vectors"
+        )
+    return shape[-1]
+
+
+def require_mask(who: str, mask: Any, shape: Shape) -> Array:
+    """Give the mask as a bool array of this shape, or raise."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"{who}: mask must be bool (True = real), got {mask.dtype}; use x != 0")
+    if mask.shape != shape:
+        raise ValueError(f"{who}: mask must have shape {spell(shape)}, got {spell(mask.shape)}")
+    return mask
+
+
+def require_choice(who: str, what: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise unless value is one of the choices; a near miss is suggested."""
+    choices = list(choices)
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        raise ValueError(
+            f"{who}: {what} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+
+
+def require_count(who: str, what: str, value: Any, least: int = 1) -> int:
+    """Give the value as an int of at least this size, or raise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{who}: {what} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{who}: {what} must be at least {least}, got {value}")
+    return int(value)
+
+
+def require_rate(who: str, what: str, value: Any) -> float:
+    """Give the value as a float in [0, 1), or raise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{who}: {what} must be a number, got {value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{who}: {what} must be in [0, 1), got {value}")
+    return float(value)
+
+
+def as_floats(who: str, x: Any) -> Array:
+    """Give x as a float or complex array, integers as the nearest float, or raise."""
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: x must be a regular array, got rows of different lengths; "
+            "use gru_np.pad_sequences"
+        ) from error
+    if x.dtype.kind in "iub":
+        return x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
+    if x.dtype.kind not in "fc" or x.dtype.itemsize > 16:
+        raise TypeError(f"{who}: x must be numbers, got an array of {x.dtype}")
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))

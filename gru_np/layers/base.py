@@ -1,0 +1,141 @@
+"""What every layer is: named parameters, a forward pass, and the backward pass beside it.
+
+Arrays are batch first: (B, T, features) or (B, features). A layer's `forward` returns its output
+and `saved`, whatever `backward` will need; nothing about one batch stays on the layer.
+"""
+
+import inspect
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gru_np import initializers
+from gru_np._aliases import Array, Gradients, Shape
+
+
+class Parameter(NamedTuple):
+    """How one parameter begins."""
+
+    shape: tuple[int, ...]
+    initializer: Any
+    # Weights are kept (out, in); initialisers count fan-in first, so they draw the transpose.
+    out_first: bool = False
+
+    def draw(self, dtype: Any, rng: np.random.Generator) -> Array:
+        """Draw the parameter."""
+        draw = initializers.get(self.initializer)
+        if self.out_first:
+            return np.ascontiguousarray(draw(self.shape[::-1], rng, dtype).T)
+        return draw(self.shape, rng, dtype)
+
+
+class Layer:
+    """Base of all layers.
+
+    A subclass takes its settings as constructor arguments and keeps each, unchanged, as an
+    attribute of the same name: from that rule follow `repr`, copying and saving.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        The parameters by name; empty until the layer is built.
+    trainable : bool
+        Whether training changes the parameters.
+    built : bool
+        Whether the input size is known and the parameters exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import Dense
+    >>> layer = Dense(3, activation="relu", seed=0)
+    >>> y, saved = layer.forward(np.ones((2, 5)))
+    >>> dx, gradients = layer.backward(np.ones_like(y), saved)
+    >>> y.shape, dx.shape, sorted(gradients)
+    ((2, 3), (2, 5), ['W', 'b'])
+    """
+
+    def __init__(self, *, seed: int | None = None, name: str | None = None, trainable: bool = True):
+        self.seed = seed
+        self.name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.trainable = trainable
+        self.built = False
+        self.params: dict[str, Array] = {}
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """Say which parameters there are for inputs of this shape, and how each begins."""
+        return {}
+
+    def build(self, input_shape: Shape, dtype: Any, rng: np.random.Generator) -> None:
+        """Draw the parameters for inputs of this shape (batch axis first, as None)."""
+        if self.seed is not None:
+            rng = np.random.default_rng(self.seed)
+        self.params = {
+            name: parameter.draw(dtype, rng)
+            for name, parameter in self.parameters(input_shape).items()
+        }
+        self.built = True
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Give the shape of the output for an input of this shape."""
+        return input_shape
+
+    def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+        """Give the mask that travels on beside the output."""
+        return mask
+
+    def forward(
+        self,
+        x: Any,
+        mask: Array | None = None,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Any, Any]:
+        """Compute the output, and what `backward` needs."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def backward(self, dy: Any, saved: Any) -> tuple[Array | None, Gradients]:
+        """From the gradient by the output to the gradients by the input and each parameter."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward")
+
+    def __call__(self, x: Any, mask: Array | None = None, training: bool = False) -> Any:
+        """Compute the output alone."""
+        return self.forward(x, mask=mask, training=training)[0]
+
+    def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array | None]:
+        """Take one time step, (B, features) or ids (B,): the output and the next state, if any."""
+        return self.forward(x)[0], None
+
+    def ensure_built(self, x: Array) -> None:
+        """Build for this input if that has not happened yet, in its own dtype."""
+        if not self.built:
+            dtype = x.real.dtype if x.dtype.kind in "fc" else np.dtype("float32")
+            self.build((None, *x.shape[1:]), dtype, np.random.default_rng(self.seed))
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor arguments, ready for JSON."""
+        names = [
+            name
+            for cls in type(self).__mro__
+            if issubclass(cls, Layer) and "__init__" in vars(cls)
+            for name, parameter in inspect.signature(cls).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        return {name: getattr(self, name) for name in dict.fromkeys(names)}
+
+    def count_params(self) -> int:
+        """Count the numbers in all parameters."""
+        return sum(array.size for array in self.params.values())
+
+    def __repr__(self) -> str:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+        }
+        shown = (
+            f"{name}={value!r}"
+            for name, value in self.get_config().items()
+            if name in defaults and value is not defaults[name] and value != defaults[name]
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"

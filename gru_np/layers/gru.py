@@ -1,0 +1,391 @@
+"""The GRU as a layer over time, and as a cell for one step.
+
+Notation: B batch, T time, I input, H units. Parameters, the same for both: W_ih (3H, I), W_hh
+(3H, H), b_ih, b_hh (3H,), rows r, z, n. The equations are `gru_np.equations`'.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from gru_np import kernels, recurrence
+from gru_np._aliases import Array, Gradients, Shape
+from gru_np._checks import (
+    as_floats,
+    require_choice,
+    require_count,
+    require_last,
+    require_mask,
+    require_rank,
+    require_rate,
+)
+from gru_np.layers.base import Layer, Parameter
+from gru_np.layers.dropout import dropout_mask
+
+
+class _Recurrent(Layer):
+    """What the layer and the cell share: settings, parameters, dropout masks."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        **common: Any,
+    ):
+        super().__init__(**common)
+        who = type(self).__name__
+        choices = recurrence.ACTIVATIONS
+        require_choice(who, "activation", activation or "linear", choices)
+        require_choice(who, "recurrent_activation", recurrent_activation or "linear", choices)
+        self.units = require_count(who, "units", units)
+        self.activation = activation or "linear"
+        self.recurrent_activation = recurrent_activation or "linear"
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.recurrent_initializer = recurrent_initializer
+        self.bias_initializer = bias_initializer
+        self.dropout = require_rate(who, "dropout", dropout)
+        self.recurrent_dropout = require_rate(who, "recurrent_dropout", recurrent_dropout)
+        self.reset_after = reset_after
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """W_ih (3H, I), W_hh (3H, H), each drawn as one matrix, and b_ih, b_hh (3H,)."""
+        I, H = require_last(self.name, input_shape), self.units  # noqa: E741
+        parameters = {
+            "W_ih": Parameter((3 * H, I), self.kernel_initializer, out_first=True),
+            "W_hh": Parameter((3 * H, H), self.recurrent_initializer, out_first=True),
+        }
+        if self.use_bias:
+            for name in ("b_ih", "b_hh"):
+                parameters[name] = Parameter((3 * H,), self.bias_initializer)
+        return parameters
+
+    def _weights(self) -> tuple[Array, Array, Array | None, Array | None]:
+        p = self.params
+        return p["W_ih"], p["W_hh"], p.get("b_ih"), p.get("b_hh")
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "reset_after": self.reset_after,
+            "activation": self.activation,
+            "recurrent_activation": self.recurrent_activation,
+        }
+
+    def _dropout_masks(
+        self, batch: int, training: bool, rng: np.random.Generator | None, dtype: Any
+    ) -> tuple[Array | None, Array | None]:
+        """Draw the masks of the input (B, I) and of the state (3, B, H), fixed over time."""
+        if not training or not (self.dropout or self.recurrent_dropout):
+            return None, None
+        rng = rng or np.random.default_rng(self.seed)
+        I, H = self.params["W_ih"].shape[1], self.units  # noqa: E741
+        drop_x = dropout_mask(rng, (batch, I), self.dropout, dtype) if self.dropout else None
+        drop_h = (
+            dropout_mask(rng, (3, batch, H), self.recurrent_dropout, dtype)
+            if self.recurrent_dropout
+            else None
+        )
+        return drop_x, drop_h
+
+    def _gradients(self, dweights: list[Array | None], dh0: Array | None) -> Gradients:
+        """Name the gradients; those of absent biases and of an absent initial state are None."""
+        names = ("W_ih", "W_hh", "b_ih", "b_hh", "initial_state")
+        named = zip(names, [*dweights, dh0], strict=True)
+        return {name: gradient for name, gradient in named if gradient is not None}
+
+    def _initial(self, state: Any, shape: tuple[int, int], dtype: Any) -> Array | None:
+        if isinstance(state, list | tuple):
+            if len(state) != 1:
+                raise ValueError(
+                    f"{self.name}: initial_state must be one array (batch, units), got {len(state)}"
+                )
+            state = state[0]
+        if state is None:
+            return None
+        state = as_floats(self.name, state)
+        require_rank(self.name, "initial_state", state, shape)
+        return state.astype(np.result_type(state, dtype), copy=False)
+
+
+class GRU(_Recurrent):
+    """Gated recurrent unit over a sequence.
+
+    The equations stand in `gru_np.equations`; z keeps the old state.
+
+    Parameters
+    ----------
+    units : int
+        H, the size of the state and of the output.
+    activation, recurrent_activation : {"tanh", "sigmoid", "relu", "linear", "hard_sigmoid"}
+        φ of the new gate, σ of the reset and update gates.
+    use_bias : bool
+        Whether there are b_ih and b_hh.
+    kernel_initializer, recurrent_initializer, bias_initializer : str or initializer
+        How W_ih, W_hh and the biases begin.
+    dropout, recurrent_dropout : float
+        Probability, while training, of dropping an input and of dropping a state on its way into
+        a gate; the masks are drawn once a sequence and kept over time (arXiv:1512.05287).
+    return_sequences : bool
+        Give the state after every step, (B, T, H), not only the last, (B, H).
+    return_state : bool
+        Give (output, last state).
+    go_backwards : bool
+        Read the sequence from its end; the output is in the order of reading, as in Keras.
+    stateful : bool
+        Begin each batch with the last state of the one before; see `reset_states`.
+    reset_after : bool
+        Apply the reset gate after the product with W_hn (cuDNN, PyTorch, Keras) or before it
+        (Cho 2014). The weights of one do not serve the other.
+    unroll : bool
+        Accepted because Keras scripts give it; there is nothing to unroll.
+    seed, name, trainable
+        As for every layer.
+
+    Notes
+    -----
+    A masked step copies the state, wherever in the sequence it stands; its output is that copy.
+    The gradient by `initial_state`, when one was given, is in the gradients under that name.
+    Source: arXiv:1406.1078v3, eq. 5-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRU
+    >>> x = np.random.default_rng(0).standard_normal((2, 5, 3))
+    >>> layer = GRU(4, return_sequences=True, seed=0)
+    >>> y = layer(x)
+    >>> y.shape
+    (2, 5, 4)
+    >>> np.array_equal(layer(x[:, 3:], initial_state=y[:, 2]), y[:, 3:])
+    True
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
+        **common: Any,
+    ):
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            dropout,
+            recurrent_dropout,
+            reset_after,
+            **common,
+        )
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.unroll = unroll
+        self.state: Array | None = None  # carried from batch to batch if stateful
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, T, H) or (B, H)."""
+        B, T, _ = input_shape
+        return (B, T, self.units) if self.return_sequences else (B, self.units)
+
+    def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+        """Pass the mask on beside a sequence, in the order of the output; a last state has none."""
+        if mask is None or not self.return_sequences:
+            return None
+        return mask[:, ::-1] if self.go_backwards else mask
+
+    def __call__(
+        self,
+        x: Any,
+        mask: Array | None = None,
+        training: bool = False,
+        initial_state: Any = None,
+    ) -> Any:
+        """Compute the output alone: y, or (y, last state)."""
+        return self.forward(x, mask=mask, initial_state=initial_state, training=training)[0]
+
+    def forward(
+        self,
+        x: Any,
+        mask: Array | None = None,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        initial_state: Any = None,
+    ) -> tuple[Any, Any]:
+        """Run over x (B, T, I); give the output and what `backward` needs."""
+        x = as_floats(self.name, x)
+        require_rank(
+            self.name, "x", x, ("batch", "time", self._input_size()),
+            "add a time axis with x[:, None, :]" if x.ndim == 2 else "",
+        )  # fmt: skip
+        self.ensure_built(x)
+        B, T, _ = x.shape
+        if mask is not None:
+            mask = require_mask(self.name, mask, (B, T))
+        if initial_state is None and self.stateful:
+            initial_state = self._carried(B)
+        h0 = self._initial(initial_state, (B, self.units), x.dtype)
+
+        drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
+        if drop_x is not None:
+            x = x * drop_x[:, None, :]
+        if self.go_backwards:
+            x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
+        h, inner = kernels.gru_forward(
+            x.transpose(1, 0, 2),  # (T, B, I)
+            h0,
+            *self._weights(),
+            mask=None if mask is None else mask.T,
+            drop=drop_h,
+            **self._settings(),
+        )
+        if self.stateful:
+            self.state = h[-1].copy()
+        y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
+        return (y, h[-1]) if self.return_state else y, (inner, h0 is not None, drop_x)
+
+    def backward(self, dy: Any, saved: Any) -> tuple[Array, Gradients]:
+        """Give dx and the gradients of the parameters, and of the initial state if it was given.
+
+        `dy` has the form of the output; of a pair, either may be None.
+        """
+        inner, has_initial, drop_x = saved
+        dy, dstate = dy if self.return_state else (dy, None)
+        dh = np.zeros_like(inner.h)
+        # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
+        if dy is not None and self.return_sequences:
+            dh[1:] = dy.transpose(1, 0, 2)
+        elif dy is not None:
+            dh[-1] = dy
+        if dstate is not None:
+            dh[-1] += dstate
+        dx, dh0, *dweights = kernels.gru_backward(dh, inner)
+        dx = dx.transpose(1, 0, 2)
+        # x, mask = x[:, ::-1], mask[:, ::-1]
+        if self.go_backwards:
+            dx = dx[:, ::-1]
+        # x = x * drop_x[:, None, :]
+        if drop_x is not None:
+            dx = dx * drop_x[:, None, :]
+        return dx, self._gradients(dweights, dh0 if has_initial else None)
+
+    def last_state(self, saved: Any) -> Array:
+        """Give the state (B, H) at the end of a forward pass."""
+        return saved[0].h[-1]
+
+    def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
+        """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
+        h, _ = kernels.gru_forward(x[None], state, *self._weights(), **self._settings())
+        return h[1], h[1]
+
+    def reset_states(self, rows: Any = None) -> None:
+        """Forget the carried state, of all rows of the batch or of the given ones only."""
+        if rows is None:
+            self.state = None
+        elif self.state is not None:
+            self.state[rows] = 0
+
+    def _carried(self, batch: int) -> Array | None:
+        if self.state is not None and len(self.state) != batch:
+            raise ValueError(
+                f"{self.name}: a stateful layer carries {len(self.state)} rows, got a batch of "
+                f"{batch}; keep the batch size or call reset_states()"
+            )
+        return self.state
+
+    def _input_size(self) -> Any:
+        return self.params["W_ih"].shape[1] if self.built else "features"
+
+
+class GRUCell(_Recurrent):
+    """One step of a GRU, for a loop of one's own: h' = cell(x, h).
+
+    The parameters are those of `GRU`, by the same names: `cell.params = layer.params` shares them.
+
+    Parameters
+    ----------
+    units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer, \
+bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
+        As for `GRU`.
+
+    Notes
+    -----
+    Called with a state as an array (B, H) it returns (h', h'); with a list of one array, as Keras
+    passes it, (h', [h']).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRUCell
+    >>> cell = GRUCell(4, seed=0)
+    >>> h = np.zeros((2, 4))
+    >>> for x in np.ones((5, 2, 3)):
+    ...     y, h = cell(x, h)
+    >>> y.shape
+    (2, 4)
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, H)."""
+        return (input_shape[0], self.units)
+
+    def __call__(self, x: Any, states: Any = None, training: bool = False) -> Any:
+        """Compute (h', h') from x (B, I) and the state (B, H), zeros if None."""
+        y, _ = self.forward(x, training=training, initial_state=states)
+        return y, [y] if isinstance(states, list | tuple) else y
+
+    def forward(
+        self,
+        x: Any,
+        mask: Array | None = None,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        initial_state: Any = None,
+    ) -> tuple[Array, Any]:
+        """Take one step; `mask` (B,) copies the state of the rows that are False."""
+        x = as_floats(self.name, x)
+        features = self.params["W_ih"].shape[1] if self.built else "features"
+        require_rank(self.name, "x", x, ("batch", features))
+        self.ensure_built(x)
+        B = len(x)
+        if mask is not None:
+            mask = require_mask(self.name, mask, (B,))[None]
+        h0 = self._initial(initial_state, (B, self.units), x.dtype)
+        drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
+        if drop_x is not None:
+            x = x * drop_x
+        h, inner = kernels.gru_forward(
+            x[None], h0, *self._weights(), mask=mask, drop=drop_h, **self._settings()
+        )
+        return h[1], (inner, h0 is not None, drop_x)
+
+    def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
+        """Give dx and the gradients of the parameters, and of the initial state if it was given."""
+        inner, has_initial, drop_x = saved
+        dx, dh0, *dweights = kernels.gru_backward(np.stack([np.zeros_like(dy), dy]), inner)
+        dx = dx[0] if drop_x is None else dx[0] * drop_x
+        return dx, self._gradients(dweights, dh0 if has_initial else None)
