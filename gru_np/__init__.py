@@ -3,6 +3,7 @@
 from gru_np.kernels import gru_backward as gru_backward
 from gru_np.kernels import gru_forward as gru_forward
 from gru_np.layers import GRU as GRU
+from gru_np.layers import Bidirectional as Bidirectional
 from gru_np.layers import Dense as Dense
 from gru_np.layers import Dropout as Dropout
 from gru_np.layers import Embedding as Embedding

@@ -1,6 +1,7 @@
 """The layers: parameters, a forward pass, and the backward pass beside it."""
 
 from gru_np.layers.base import Layer as Layer
+from gru_np.layers.bidirectional import Bidirectional as Bidirectional
 from gru_np.layers.dense import Dense as Dense
 from gru_np.layers.dropout import Dropout as Dropout
 from gru_np.layers.embedding import Embedding as Embedding

@@ -1,0 +1,113 @@
+"""How a data set becomes batches: which rows, which time steps, in which order.
+
+The plan of an epoch is a pure function of the sizes, the seed and the epoch's number, so a training
+run that is interrupted finds its place again from two integers.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gru_np._aliases import Array
+
+
+class Batch(NamedTuple):
+    """One step of training: what to read, and whether recurrent states begin anew."""
+
+    x: Array
+    y: Array | None
+    weight: Array | None
+    fresh: bool
+
+
+class Dataset:
+    """Arrays that are read together, by rows and, for truncated BPTT, by pieces of time.
+
+    Parameters
+    ----------
+    x : (N, ...) array
+        Inputs; (N, T, ...) if `tbptt` is used.
+    y : (N, ...) array, optional
+        Targets; cut in time beside x if `tbptt` is used.
+    weight : (N,) or (N, T) array, optional
+        Sample weights.
+    batch_size : int
+        Rows of a batch; the last may have fewer.
+    tbptt : int, optional
+        Cut every batch into pieces of this many time steps, in order. The first piece of a batch
+        is `fresh`: states begin at zero there and are carried into the pieces that follow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.data import Dataset
+    >>> stream = Dataset(np.arange(12).reshape(2, 6), batch_size=2, tbptt=4)
+    >>> [(batch.x.shape, batch.fresh) for batch in stream.batches()]
+    [((2, 4), True), ((2, 2), False)]
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        y: Array | None = None,
+        weight: Array | None = None,
+        batch_size: int = 32,
+        tbptt: int | None = None,
+    ):
+        self.x, self.y, self.weight = x, y, weight
+        self.batch_size = batch_size
+        self.tbptt = tbptt
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of time that a batch is cut into."""
+        return -(-self.x.shape[1] // self.tbptt) if self.tbptt else 1
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return -(-len(self.x) // self.batch_size) * self.pieces
+
+    def batches(self, order: Array | None = None, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, rows in the given order, from batch number `start` on."""
+        for index in range(start, len(self)):
+            group, piece = divmod(index, self.pieces)
+            rows: Any = slice(group * self.batch_size, (group + 1) * self.batch_size)
+            if order is not None:
+                rows = order[rows]
+            if self.tbptt is None:
+                y = None if self.y is None else self.y[rows]
+                weight = None if self.weight is None else self.weight[rows]
+                yield Batch(self.x[rows], y, weight, True)
+            else:
+                time = slice(piece * self.tbptt, (piece + 1) * self.tbptt)
+                y = None if self.y is None else self.y[rows][:, time]
+                weight = self.weight
+                if weight is not None:
+                    weight = weight[rows] if weight.ndim == 1 else weight[rows][:, time]
+                yield Batch(self.x[rows][:, time], y, weight, piece == 0)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Array:
+    """Draw the order of n rows in this epoch: the same for the same seed and epoch, always."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def split_validation(
+    x: Array, y: Array | None, weight: Array | None, fraction: float
+) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Cut the last rows off as validation data, before any shuffling, as Keras does."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"fit: validation_split must be between 0 and 1, got {fraction}")
+    cut = int(len(x) * (1 - fraction))
+    if cut == 0 or cut == len(x):
+        raise ValueError(
+            f"fit: validation_split={fraction} of {len(x)} rows leaves {cut} for training and "
+            f"{len(x) - cut} for validation; give more rows or another fraction"
+        )
+    arrays = (x, y, weight)
+    first, last = (
+        tuple(None if a is None else a[part] for a in arrays)
+        for part in (slice(None, cut), slice(cut, None))
+    )
+    return first, last  # type: ignore[return-value]

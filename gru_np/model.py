@@ -1,0 +1,704 @@
+"""Layers in a row: compile, fit, evaluate, predict, step, save, load.
+
+A batch goes down once and comes back once: forward through the layers, the loss (value and gradient
+together), backward in reverse order, the optimiser's step. Notation: B batch, T time.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gru_np import losses, metrics, optimizers, saving
+from gru_np._aliases import Array, Gradients, Shape
+from gru_np._checks import as_floats, require_count, spell
+from gru_np.callbacks import Callback, CallbackList, History, Progress
+from gru_np.data import Dataset, epoch_order, split_validation
+from gru_np.layers import Dense, Embedding, Layer
+from gru_np.layers.gru import GRU
+
+States = list[Array | None]  # one entry a layer: the state (B, H) of a GRU, None of any other
+
+
+class Pass(NamedTuple):
+    """What one way down through the layers leaves."""
+
+    y: Array
+    mask: Array | None
+    saved: list[Any]
+    states: States
+
+
+@dataclass
+class TrainingProgress:
+    """Where a training run stands: everything a resumed run needs beside weights and optimiser."""
+
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done of the epoch under way
+    states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
+    stopped: bool = False
+
+
+class Sequential:
+    """A model that is one layer after another.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        From input to output.
+    dtype : {"float32", "float64"}
+        What all parameters and results are.
+    seed : int, optional
+        Decides initial weights, the order of the batches and all dropout; drawn if not given.
+    name : str
+        Shown by `summary`.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    params : dict of str to array
+        Every parameter as "layer/parameter".
+    optimizer, loss, metrics
+        From `compile`.
+    extras : dict
+        Anything JSON can hold, saved inside the model's file: a vocabulary, a series' scaling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRU, Dense, Embedding, Sequential
+    >>> x = np.array([[1, 2], [1, 3], [2, 1], [3, 1]])
+    >>> y = np.array([2, 3, 1, 1])
+    >>> model = Sequential([Embedding(4, 8), GRU(16), Dense(4, activation="softmax")], seed=0)
+    >>> model.compile("sparse_categorical_crossentropy", "adam", ["accuracy"])
+    >>> history = model.fit(x, y, epochs=150, verbose=0)
+    >>> model.predict(x).argmax(axis=-1).tolist()
+    [2, 3, 1, 1]
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer] = (),
+        dtype: Any = "float32",
+        seed: int | None = None,
+        name: str = "sequential",
+    ):
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"Sequential: dtype must be float32 or float64, got {dtype!r}")
+        self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
+        self.name = name
+        self.layers: list[Layer] = []
+        self.input_shape: Shape | None = None
+        self.loss: losses.Loss | None = None
+        self.optimizer: Any = None
+        self.metrics: list[metrics.Metric] = []
+        self.extras: dict[str, Any] = {}
+        self.history = History()
+        self.progress = TrainingProgress()
+        self.stop_training = False
+        self.callbacks: list[Callback] = []  # of the fit under way
+        for layer in layers:
+            self.add(layer)
+
+    # ------------------------------------------------------------------------------ structure
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer at the end."""
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: layers must be gru_np layers, got {layer!r}")
+        taken = {other.name for other in self.layers}
+        base, number = layer.name, 1
+        while layer.name in taken:
+            layer.name, number = f"{base}_{number}", number + 1
+        self.layers.append(layer)
+
+    @property
+    def built(self) -> bool:
+        """Whether the parameters exist."""
+        return self.input_shape is not None
+
+    def build(self, input_shape: Shape) -> None:
+        """Draw all parameters for inputs of this shape (batch axis first, as None)."""
+        rng = np.random.default_rng(self.seed)
+        shape: Shape = tuple(input_shape)
+        for layer in self.layers:
+            if not layer.built:
+                layer.build(shape, self.dtype, rng)
+            shape = layer.output_shape(shape)
+        self.input_shape = (None, *(None if isinstance(n, str) else n for n in input_shape[1:]))
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """Every parameter as "layer/parameter"; the arrays themselves, not copies."""
+        return {
+            f"{layer.name}/{name}": array
+            for layer in self.layers
+            for name, array in layer.params.items()
+        }
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of every parameter, without drawing any."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        shape = self.input_shape
+        if shape is None:
+            return shapes
+        for layer in self.layers:
+            for name, parameter in layer.parameters(shape).items():
+                shapes[f"{layer.name}/{name}"] = parameter.shape
+            shape = layer.output_shape(shape)
+        return shapes
+
+    def take_parameters(self, arrays: dict[str, Array]) -> None:
+        """Take all parameters as "layer/parameter"; the arrays themselves, not copies."""
+        for layer in self.layers:
+            prefix = f"{layer.name}/"
+            layer.params = {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            layer.built = True
+
+    def get_weights(self) -> list[Array]:
+        """Give copies of all parameters, in the order of `params`."""
+        return [array.copy() for array in self.params.values()]
+
+    def set_weights(self, weights: Iterable[Any]) -> None:
+        """Take all parameters, in the order of `params`."""
+        weights = [np.asarray(array) for array in weights]
+        params = self.params
+        if [a.shape for a in weights] != [a.shape for a in params.values()]:
+            expected = ", ".join(f"{name} {spell(a.shape)}" for name, a in params.items())
+            got = ", ".join(spell(a.shape) for a in weights)
+            raise ValueError(f"set_weights: expected {expected or 'a built model'}; got {got}")
+        for array, new in zip(params.values(), weights, strict=True):
+            array[...] = new
+
+    def count_params(self) -> int:
+        """Count the numbers in all parameters."""
+        return sum(layer.count_params() for layer in self.layers)
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print a table of the layers: output shapes, parameters, bytes."""
+        rows = [("Layer", "Output shape", "Params", "Bytes")]
+        shape: Shape | None = self.input_shape
+        for layer in self.layers:
+            shape = None if shape is None else layer.output_shape(shape)
+            rows.append(
+                (
+                    f"{layer.name} ({type(layer).__name__})",
+                    "unknown until built" if shape is None else spell(shape),
+                    f"{layer.count_params():,}",
+                    f"{sum(array.nbytes for array in layer.params.values()):,}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
+            for a, b, c, d in rows
+        ]
+        rule = "-" * len(lines[0])
+        trainable = sum(layer.count_params() for layer in self.layers if layer.trainable)
+        total = self.count_params()
+        lines = [f'Model "{self.name}", {self.dtype}', rule, lines[0], rule, *lines[1:], rule]
+        lines.append(
+            f"{total:,} parameters ({total * self.dtype.itemsize:,} bytes), {trainable:,} trainable"
+        )
+        (print_fn or _print)("\n".join(lines))
+
+    def __repr__(self) -> str:
+        inner = "".join(f"\n    {layer!r}," for layer in self.layers)
+        return f"Sequential([{inner}\n], dtype={self.dtype.name!r}, seed={self.seed})"
+
+    def get_config(self) -> dict[str, Any]:
+        """Describe the model, without its weights, ready for JSON."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "input_shape": None if self.input_shape is None else list(self.input_shape),
+            "layers": [saving.layer_to_config(layer) for layer in self.layers],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Sequential":
+        """Make a model from its description; its weights are yet to be drawn or taken."""
+        made = [saving.layer_from_config(layer) for layer in config["layers"]]
+        model = cls(made, config["dtype"], config["seed"], config["name"])
+        if config["input_shape"] is not None:
+            model.input_shape = tuple(config["input_shape"])
+        return model
+
+    def save(self, path: Any) -> None:
+        """Write the model to one .safetensors file, replaced whole or not at all.
+
+        Weights, settings, `extras` and, once compiled, optimiser, history and the position in a
+        training run under way: see `load` and `fit(resume=...)`.
+        """
+        if not self.built:
+            raise ValueError("save: the model must be built first; fit it or call build")
+        saving.to_file(self, path)
+
+    @classmethod
+    def load(cls, path: Any) -> "Sequential":
+        """Read a model that `save` wrote; ready to predict, and to go on training.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, foreign or hostile; nothing in it is ever executed.
+        """
+        return saving.from_file(cls, path)  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------------------------ training
+
+    def compile(
+        self, loss: Any = None, optimizer: Any = "rmsprop", metrics: Iterable[Any] | None = None
+    ) -> None:
+        """Say what to minimise, how, and what else to report.
+
+        Parameters
+        ----------
+        loss : str or Loss
+            "sparse_categorical_crossentropy", "mse", ...; see `gru_np.losses`.
+        optimizer : str or Optimizer
+            "adam", "sgd", ...; see `gru_np.optimizers`.
+        metrics : list of str or Metric, optional
+            "accuracy", "perplexity", ...; see `gru_np.metrics`.
+        """
+        from gru_np import metrics as metrics_module
+
+        self.loss = losses.get(loss)
+        self.optimizer = optimizers.get(optimizer)
+        self.metrics = [metrics_module.get(metric, self.loss) for metric in metrics or ()]
+        self.progress = TrainingProgress()
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Iterable[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        tbptt: int | None = None,
+        resume: Any = None,
+    ) -> History:
+        """Train.
+
+        Parameters
+        ----------
+        x, y : array
+            Inputs (N, ...) and targets (N, ...).
+        batch_size : int
+            Rows of a batch, 32 if not given.
+        epochs : int
+            Number of the last epoch.
+        verbose : {"auto", 0, 1, 2}
+            0 silent, 1 a moving line, 2 a line an epoch; "auto" moves on a terminal only.
+        callbacks : list of Callback, optional
+        validation_split : float
+            Share of the last rows to keep for validation.
+        validation_data : tuple (x, y) or (x, y, sample_weight), optional
+            What to validate on after each epoch.
+        shuffle : bool
+            Draw a new order of the rows for each epoch.
+        class_weight : dict of int to float, optional
+            Weight of the samples of each class.
+        sample_weight : (N,) or (N, T) array, optional
+            Weight of each sample, or of each time step.
+        initial_epoch : int
+            Number of the epoch to begin with, from 0.
+        tbptt : int, optional
+            Truncated backpropagation through time: cut the time axis of x and y into pieces of
+            this many steps, train on one after another, carry the recurrent states over and cut
+            the gradient there. States begin anew with each batch of rows.
+        resume : str or path, optional
+            A file that `save` or `ModelCheckpoint` wrote during training. Weights, optimiser,
+            callbacks and position are taken from it, and the run ends with the very bits of a run
+            that was never interrupted, given the same data and settings.
+
+        Returns
+        -------
+        History
+            The numbers of every epoch.
+        """
+        loss = self._require_compiled("fit")
+        batch_size = 32 if batch_size is None else require_count("fit", "batch_size", batch_size)
+        epochs = require_count("fit", "epochs", epochs, least=0)
+        if tbptt is not None:
+            tbptt = require_count("fit", "tbptt", tbptt)
+            self._require_forward_in_time()
+        x, y = self._inputs("fit", x), self._targets("fit", y)
+        weight = self._sample_weights("fit", x, y, sample_weight, class_weight)
+        if validation_data is None and validation_split:
+            (x, y, weight), validation_data = split_validation(x, y, weight, validation_split)
+        data = Dataset(x, y, weight, batch_size, tbptt)
+        self._ensure_built(x)
+
+        in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
+        history = History()
+        watchers: list[Callback] = [history, *(callbacks or ())]
+        self.progress = TrainingProgress(epoch=initial_epoch)
+        self.stop_training = False
+        if resume is not None:
+            saving.restore_training(self, resume, watchers)
+        self.history, self.callbacks = history, watchers
+        level = (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
+        line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
+        tell = CallbackList(
+            [*watchers, *([line] if level else [])],
+            self,
+            {"epochs": epochs, "steps": len(data), "verbose": level},
+        )
+
+        tell("on_train_begin", {})
+        while self.progress.epoch < epochs and not self.progress.stopped:
+            epoch = self.progress.epoch
+            tell("on_epoch_begin", epoch, {})
+            order = epoch_order(len(x), self.seed, epoch) if shuffle else None
+            logs = self._train_epoch(data, order, loss, tell, line)
+            if self.stop_training and self.progress.batch < len(data):
+                break  # stopped in mid-epoch: the position is kept, the epoch is not counted
+            if validation_data is not None:
+                held_out = self._evaluate(*_pair(validation_data), batch_size, tbptt)
+                logs |= {f"val_{name}": value for name, value in held_out.items()}
+            self._reset_trackers()
+            self.progress = TrainingProgress(epoch + 1)
+            tell("on_epoch_end", epoch, logs)
+            self.progress.stopped = self.stop_training
+        tell("on_train_end", {})
+        self.callbacks = []
+        return history
+
+    def _train_epoch(
+        self, data: Dataset, order: Array | None, loss: Any, tell: CallbackList, line: Progress
+    ) -> dict[str, float]:
+        """Train on the batches of an epoch that are still to do; give the means over all of it."""
+        progress = self.progress
+        if progress.batch == 0:
+            self._reset_trackers()
+        logs = self._logs()
+        for batch in data.batches(order, start=progress.batch):
+            tell("on_train_batch_begin", progress.batch, logs)
+            states = None if batch.fresh else progress.states
+            progress.states = self._train_step(batch.x, batch.y, batch.weight, states)
+            if data.tbptt is None:
+                progress.states = None
+            progress.batch += 1
+            line.count += batch.x.size if line.unit == "tokens" else len(batch.x)
+            logs = self._logs()
+            tell("on_train_batch_end", progress.batch - 1, logs)
+            if self.stop_training:
+                break
+        return logs
+
+    def _train_step(
+        self, x: Array, y: Array | None, weight: Array | None, states: States | None = None
+    ) -> States:
+        """Take one optimiser step on one batch; give the states at its end."""
+        down = self._forward(x, training=True, states=states, fused=True)
+        value, dy = self._loss_and_gradient(down, y, weight)
+        gradients = self._backward(dy, down.saved)
+        self.optimizer.apply(self._trainable(), gradients)
+        self._track(value, down, y, weight)
+        return down.states
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None
+    ) -> Any:
+        """Take one optimiser step on one batch; give the loss, or [loss, metrics...]."""
+        self._require_compiled("train_on_batch")
+        x, y = self._inputs("train_on_batch", x), self._targets("train_on_batch", y)
+        weight = self._sample_weights("train_on_batch", x, y, sample_weight, class_weight)
+        self._ensure_built(x)
+        self._reset_trackers()
+        self._train_step(x, y, weight)
+        return _scalar_or_list(self._logs())
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = 0,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        tbptt: int | None = None,
+    ) -> Any:
+        """Measure loss and metrics without training.
+
+        Parameters
+        ----------
+        x, y, batch_size, sample_weight
+            As for `fit`.
+        verbose : int
+            1 or 2 prints the numbers.
+        return_dict : bool
+            Give a dict rather than the loss, or the list [loss, metrics...].
+        tbptt : int, optional
+            Read the time axis in pieces of this length, states carried: the same numbers in less
+            memory.
+        """
+        self._require_compiled("evaluate")
+        logs = self._evaluate(x, y, sample_weight, 32 if batch_size is None else batch_size, tbptt)
+        if verbose in (1, 2):
+            _print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
+        return logs if return_dict else _scalar_or_list(logs)
+
+    def _evaluate(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int, tbptt: int | None
+    ) -> dict[str, float]:
+        x, y = self._inputs("evaluate", x), self._targets("evaluate", y)
+        weight = self._sample_weights("evaluate", x, y, sample_weight, None)
+        self._ensure_built(x)
+        kept = [tracker.get_state() for tracker in self.trackers()]
+        self._reset_trackers()
+        states: States | None = None
+        for batch in Dataset(x, y, weight, batch_size, tbptt).batches():
+            down = self._forward(batch.x, states=None if batch.fresh else states, fused=True)
+            value, _ = self._loss_and_gradient(down, batch.y, batch.weight)
+            self._track(value, down, batch.y, batch.weight)
+            states = None if tbptt is None else down.states
+        logs = self._logs()
+        for tracker, state in zip(self.trackers(), kept, strict=True):
+            tracker.set_state(state)
+        return logs
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Array:
+        """Compute the output for inputs (N, ...), a batch at a time; needs no compile."""
+        x = self._inputs("predict", x)
+        self._ensure_built(x)
+        batches = Dataset(x, batch_size=32 if batch_size is None else batch_size).batches()
+        outputs = [self._forward(batch.x).y for batch in batches]
+        return np.concatenate(outputs) if outputs else self._forward(x).y
+
+    def __call__(self, x: Any, training: bool = False) -> Array:
+        """Compute the output for one batch."""
+        x = self._inputs("call", x)
+        self._ensure_built(x)
+        return self._forward(x, training=training).y
+
+    def step(
+        self, x: Any, state: States | None = None, logits: bool = False
+    ) -> tuple[Array, States]:
+        """Take one time step: feed x, get the output and the state to give with the next x.
+
+        Parameters
+        ----------
+        x : (B,) int or (B, I) float
+            Token ids if the first layer is an Embedding, else input vectors.
+        state : list, optional
+            From the step before; None begins a sequence. It is yours: nothing is kept here.
+        logits : bool
+            Stop short of a softmax or sigmoid at the end.
+
+        Returns
+        -------
+        y : (B, ...)
+            What `predict` gives for this time step of a sequence fed so far.
+        state : list
+        """
+        x = self._inputs("step", x)
+        if not self.built:
+            raise ValueError("step: the model must be built first; fit it, load it or call build")
+        states: States = [None] * len(self.layers) if state is None else state
+        after: States = []
+        y: Array = x
+        for layer, before in zip(self.layers, states, strict=True):
+            if logits and layer is self.layers[-1] and isinstance(layer, Dense):
+                y, new = layer.forward(y, activate=False)[0], None
+            else:
+                y, new = layer.step(y, before)
+            after.append(new)
+        return y, after
+
+    # ---------------------------------------------------------------- one way down, one way back
+
+    def _forward(
+        self,
+        x: Array,
+        training: bool = False,
+        states: States | None = None,
+        fused: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> Pass:
+        """Run the layers; `fused` leaves the last activation to the loss where it can take it."""
+        if training and rng is None:
+            # Dropout is a pure function of the seed and the step, so a resumed run repeats it.
+            rng = np.random.default_rng([self.seed, 1, self.optimizer.iterations])
+        y, mask = x, None
+        saved: list[Any] = []
+        after: States = []
+        for i, layer in enumerate(self.layers):
+            options: dict[str, Any] = {}
+            if states is not None and states[i] is not None:
+                options["initial_state"] = states[i]
+            if fused and layer is self._fused_layer():
+                options["activate"] = False
+            y_next, keep = layer.forward(y, mask=mask, training=training, rng=rng, **options)
+            mask = layer.compute_mask(y, mask)
+            y = y_next
+            saved.append(keep)
+            after.append(layer.last_state(keep) if isinstance(layer, GRU) else None)
+        return Pass(y, mask, saved, after)
+
+    def _backward(self, dy: Any, saved: list[Any]) -> Gradients:
+        """From the gradient by the output to the gradients by all trainable parameters."""
+        gradients: Gradients = {}
+        for layer, keep in zip(reversed(self.layers), reversed(saved), strict=True):
+            dy, of_layer = layer.backward(dy, keep)
+            if layer.trainable:
+                gradients |= {f"{layer.name}/{name}": of_layer[name] for name in layer.params}
+        return gradients
+
+    def _loss_and_gradient(
+        self, down: Pass, y: Array | None, weight: Array | None
+    ) -> tuple[Any, Array]:
+        assert self.loss is not None
+        options = {"from_logits": True} if self._fused_layer() is not None else {}
+        return self.loss(y, down.y, sample_weight=weight, mask=down.mask, **options)
+
+    def _fused_layer(self) -> Dense | None:
+        """Give the last layer if the loss can take the place of its activation, else None."""
+        last = self.layers[-1] if self.layers else None
+        fuses = (
+            isinstance(last, Dense)
+            and self.loss is not None
+            and self.loss.fused_with is not None
+            and last.activation == self.loss.fused_with
+        )
+        return last if fuses else None  # type: ignore[return-value]
+
+    def compute_loss(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Give the loss of one batch, without training, in the precision of its arrays."""
+        self._require_compiled("compute_loss")
+        down = self._forward(self._inputs("compute_loss", x), fused=True)
+        return self._loss_and_gradient(down, self._targets("compute_loss", y), sample_weight)[0]
+
+    def compute_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, Gradients]:
+        """Give the loss of one batch and its gradient by every trainable parameter."""
+        self._require_compiled("compute_gradients")
+        down = self._forward(self._inputs("compute_gradients", x), fused=True)
+        y = self._targets("compute_gradients", y)
+        value, dy = self._loss_and_gradient(down, y, sample_weight)
+        return value, self._backward(dy, down.saved)
+
+    def _trainable(self) -> dict[str, Array]:
+        return {
+            f"{layer.name}/{name}": array
+            for layer in self.layers
+            if layer.trainable
+            for name, array in layer.params.items()
+        }
+
+    # -------------------------------------------------------------------------- loss and metrics
+
+    def trackers(self) -> list[Any]:
+        """Give what keeps the means of an epoch: the loss, then the metrics."""
+        if not hasattr(self, "_mean_loss"):
+            self._mean_loss = metrics.Mean("loss")
+        return [self._mean_loss, *self.metrics]
+
+    def _reset_trackers(self) -> None:
+        for tracker in self.trackers():
+            tracker.reset()
+
+    def _track(self, value: Any, down: Pass, y: Array | None, weight: Array | None) -> None:
+        fused = self._fused_layer()
+        positions = down.y.shape[: down.y.ndim - 1] if down.y.ndim > 1 else down.y.shape
+        count = int(down.mask.sum()) if down.mask is not None else int(np.prod(positions))
+        self.trackers()[0].add(float(value), count)
+        if self.metrics:
+            y_pred = down.y if fused is None else fused.activate(down.y)
+            for metric in self.metrics:
+                metric.update(y, y_pred, sample_weight=weight, mask=down.mask)
+
+    def _logs(self) -> dict[str, float]:
+        return {tracker.name: float(tracker.result()) for tracker in self.trackers()}
+
+    # ------------------------------------------------------------------------------- what enters
+
+    def _inputs(self, who: str, x: Any) -> Array:
+        if self.layers and isinstance(self.layers[0], Embedding):
+            return self.layers[0].require_ids(x)
+        x = as_floats(who, x)
+        return x if x.dtype.kind == "c" else x.astype(self.dtype, copy=False)
+
+    def _targets(self, who: str, y: Any) -> Array | None:
+        if y is None:
+            return None
+        try:
+            y = np.asarray(y)
+        except ValueError as error:
+            raise ValueError(
+                f"{who}: y must be a regular array, got rows of different lengths"
+            ) from error
+        return y.astype(self.dtype, copy=False) if y.dtype.kind == "f" else y
+
+    def _sample_weights(
+        self, who: str, x: Array, y: Array | None, sample_weight: Any, class_weight: Any
+    ) -> Array | None:
+        if y is not None and len(x) != len(y):
+            raise ValueError(
+                f"{who}: x and y must have the same number of rows, got {len(x)} and {len(y)}"
+            )
+        weight = None if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        if weight is not None and weight.shape[:1] != x.shape[:1]:
+            raise ValueError(
+                f"{who}: sample_weight must have one entry for each of the {len(x)} rows, "
+                f"got shape {spell(weight.shape)}"
+            )
+        if class_weight is not None:
+            if y is None or y.dtype.kind not in "iub":
+                raise ValueError(f"{who}: class_weight needs integer targets y")
+            of_class = np.ones(max([int(y.max(initial=0)), *class_weight]) + 1, self.dtype)
+            for label, value in class_weight.items():
+                of_class[label] = value
+            of_sample = of_class[y].reshape(y.shape[:2] if y.shape[-1:] != (1,) else y.shape[:-1])
+            weight = of_sample if weight is None else (of_sample.T * weight.T).T
+        return weight
+
+    def _ensure_built(self, x: Array) -> None:
+        if not self.layers:
+            raise ValueError("Sequential: the model has no layers; add some")
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+
+    def _require_compiled(self, who: str) -> losses.Loss:
+        if self.loss is None:
+            raise ValueError(f"{who}: the model must be compiled first, with a loss")
+        return self.loss
+
+    def _require_forward_in_time(self) -> None:
+        for layer in self.layers:
+            if isinstance(layer, GRU) and (layer.go_backwards or not layer.return_sequences):
+                raise ValueError(
+                    f"fit: tbptt carries states forward in time and needs an output at each step; "
+                    f"{layer.name} must have return_sequences=True and go_backwards=False"
+                )
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _scalar_or_list(logs: dict[str, float]) -> Any:
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def _pair(data: Any) -> tuple[Any, Any, Any]:
+    """Give (x, y, sample_weight) from (x, y) or (x, y, sample_weight)."""
+    if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+        raise ValueError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
+    return (data[0], data[1], data[2] if len(data) == 3 else None)
