@@ -9,5 +9,6 @@ from gru_np.layers import Dropout as Dropout
 from gru_np.layers import Embedding as Embedding
 from gru_np.layers import GRUCell as GRUCell
 from gru_np.layers import LayerNormalization as LayerNormalization
+from gru_np.model import Sequential as Sequential
 
 __version__ = "0.1.0"

@@ -306,6 +306,8 @@ class EarlyStopping(_Monitor):
         """Forget an earlier run, unless this one resumes it."""
         if not self._resumed:
             self.wait, self.stopped_epoch, self.best, self._best_weights = 0, 0, None, None
+        elif self.wait >= max(self.patience, 1):
+            self.model.stop_training = True  # the run that this one resumes had come to its end
         self._resumed = False
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
@@ -609,10 +611,12 @@ class CallbackList:
     """Several callbacks as one, those that save last."""
 
     def __init__(self, callbacks: Iterable[Callback], model: Any, params: dict[str, Any]):
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.goes_last)
-        for callback in self.callbacks:
+        callbacks = list(callbacks)
+        for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"fit: callbacks must be Callback objects, got {callback!r}")
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.goes_last)
+        for callback in self.callbacks:
             callback.model, callback.params = model, params
 
     def __call__(self, event: str, *args: Any) -> None:

@@ -38,7 +38,6 @@ class TrainingProgress:
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the epoch under way
     states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
-    stopped: bool = False
 
 
 class Sequential:
@@ -62,6 +61,8 @@ class Sequential:
         Every parameter as "layer/parameter".
     optimizer, loss, metrics
         From `compile`.
+    tokenizer
+        If set, its config is saved with the model; `gru_np.text.tokenizer_of` brings it back.
     extras : dict
         Anything JSON can hold, saved inside the model's file: a vocabulary, a series' scaling.
 
@@ -95,6 +96,7 @@ class Sequential:
         self.loss: losses.Loss | None = None
         self.optimizer: Any = None
         self.metrics: list[metrics.Metric] = []
+        self.tokenizer: Any = None
         self.extras: dict[str, Any] = {}
         self.history = History()
         self.progress = TrainingProgress()
@@ -154,13 +156,11 @@ class Sequential:
     def take_parameters(self, arrays: dict[str, Array]) -> None:
         """Take all parameters as "layer/parameter"; the arrays themselves, not copies."""
         for layer in self.layers:
-            prefix = f"{layer.name}/"
-            layer.params = {
-                name.removeprefix(prefix): array
-                for name, array in arrays.items()
-                if name.startswith(prefix)
-            }
-            layer.built = True
+            layer.params, layer.built = {}, True
+        by_name = {layer.name: layer for layer in self.layers}
+        for full_name in self.parameter_shapes():
+            layer_name, name = full_name.split("/", 1)
+            by_name[layer_name].params[name] = arrays[full_name]
 
     def get_weights(self) -> list[Array]:
         """Give copies of all parameters, in the order of `params`."""
@@ -362,7 +362,7 @@ class Sequential:
         )
 
         tell("on_train_begin", {})
-        while self.progress.epoch < epochs and not self.progress.stopped:
+        while self.progress.epoch < epochs and not self.stop_training:
             epoch = self.progress.epoch
             tell("on_epoch_begin", epoch, {})
             order = epoch_order(len(x), self.seed, epoch) if shuffle else None
@@ -375,7 +375,6 @@ class Sequential:
             self._reset_trackers()
             self.progress = TrainingProgress(epoch + 1)
             tell("on_epoch_end", epoch, logs)
-            self.progress.stopped = self.stop_training
         tell("on_train_end", {})
         self.callbacks = []
         return history

@@ -35,7 +35,13 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
 
 def to_file(model: Any, path: Any) -> None:
     """Write the model, its compile settings and, if it has trained, where the training stands."""
-    config = {"model": model.get_config(), "extras": model.extras, "training": None}
+    extras = model.extras
+    if model.tokenizer is not None:
+        name = type(model.tokenizer).__name__
+        extras = extras | {
+            "tokenizer": {"class_name": name, "config": model.tokenizer.get_config()}
+        }
+    config = {"model": model.get_config(), "extras": extras, "training": None}
     arrays = dict(model.params)
     if model.loss is not None:
         config["training"], of_training = _training_to_config(model)
@@ -62,7 +68,6 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         "metrics": [metrics.serialize(metric) for metric in model.metrics],
         "epoch": progress.epoch,
         "batch": progress.batch,
-        "stopped": progress.stopped,
         "has_states": progress.states is not None,
         "trackers": [tracker.get_state() for tracker in model.trackers()],
         "callbacks": callbacks,
@@ -125,7 +130,6 @@ def restore_training(model: Any, path: Any, callbacks: list[Any]) -> None:
 
     progress = model.progress
     progress.epoch, progress.batch = training["epoch"], training["batch"]
-    progress.stopped = training["stopped"]
     progress.states = None
     if training["has_states"]:
         progress.states = [arrays.get(f"training/states/{i}") for i in range(len(model.layers))]

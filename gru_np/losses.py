@@ -1,0 +1,584 @@
+"""What training minimises: the value of each loss and its gradient, together.
+
+Notation: a position i is a sample, or one time step of a sample; x_i or p_i is the last axis of
+y_pred there, K its size; w_i is the sample weight (1 if not given), m_i the mask (1 if not given).
+
+    L = Σ_i m_i w_i l_i / Σ_i m_i                       and with it dL/dy_pred, of y_pred's shape
+
+Weights do not enter the divisor, as in Keras. With nothing left by the mask, L = 0 and so is its
+gradient. What stands at a masked position, or at one of weight zero, is never looked at.
+
+Sums over positions are taken in float64. y_pred may be complex, so that complex-step
+differentiation passes through: comparisons look at the real part only. The gradient has y_pred's
+dtype and so has the value. Where a true loss is beyond the range of float32 the value is inf; the
+gradient is finite all the same. NaN in, NaN out.
+
+Cross-entropies are in nats: exp(L) is the perplexity, L / ln 2 the bits a symbol.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gru_np._aliases import Array
+from gru_np._named import Configured, describe, require_known, require_number, resolve
+from gru_np._positions import to_rows
+
+EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON] before the logarithm
+
+
+class Loss(Configured):
+    """Base of all losses: `loss(y_true, y_pred)` gives the value and its gradient by y_pred.
+
+    Parameters of a call
+    --------------------
+    y_true : array
+        The targets, of the shape each loss states.
+    y_pred : (B, K), (B, T, K) or (B,) float or complex
+        The predictions. Never modified.
+    sample_weight : (B,), (B, T) or number, optional
+        w: weight of each sample or position.
+    mask : (B, T) or (B,) bool, optional
+        m: True where a position counts.
+    from_logits : bool, optional
+        Overrides the loss' own setting (cross-entropies only).
+
+    Returns of a call
+    -----------------
+    value : scalar of y_pred's dtype
+    dy_pred : array, shape and dtype of y_pred
+
+    Attributes
+    ----------
+    name : str
+        Keras' name, as `get` takes it.
+    fused_with : {"softmax", "sigmoid"} or None
+        The activation of a last layer that this loss can take over: give it the logits with
+        `from_logits=True` instead, which is faster and loses no digits.
+
+    Examples
+    --------
+    >>> from gru_np import losses
+    >>> loss = losses.get("mse")
+    >>> value, dy_pred = loss([[1.0, 2.0]], [[1.5, 2.0]])
+    >>> value, dy_pred
+    (np.float64(0.125), array([[0.5, 0. ]]))
+    """
+
+    name = "loss"
+    fused_with: str | None = None
+    _targets = "values"
+    _ignore_class: int | None = None
+
+    def __call__(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        from_logits: bool | None = None,
+    ) -> tuple[Any, Array]:
+        """Give the value and its gradient by y_pred."""
+        rows = to_rows(
+            type(self).__name__,
+            y_true,
+            y_pred,
+            sample_weight,
+            mask,
+            self._targets,
+            self._ignore_class,
+        )
+        dtype = rows.y_pred.dtype
+        scale = rows.weight / max(rows.valid, 1.0)
+        options = {} if from_logits is None else {"from_logits": from_logits}
+        # Differences of huge logits overflow to -inf, whose exp is the right 0; NaN shows itself.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            each, gradient = self._rows(
+                rows.y_true, rows.y_pred, scale.astype(dtype.type(0).real.dtype), **options
+            )
+            value = dtype.type(np.sum(each * scale))
+        return value, rows.scatter(gradient)
+
+    def each(self, t: Array, x: Array) -> Array:
+        """Give l (n,) of rows t and x, as `Rows` holds them, in double precision."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._rows(t, x, np.ones(len(x), x.real.dtype))[0]
+
+    def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
+        """Give l (n,) in float64 or complex128, and scale · dl/dx (n, K), a new array."""
+        raise NotImplementedError(f"{type(self).__name__} must define _rows")
+
+
+# -------------------------------------------------------------------------------- cross-entropy
+
+
+class _CrossEntropy(Loss):
+    """What the two softmax cross-entropies share."""
+
+    fused_with: str | None = "softmax"
+
+    def __init__(self, from_logits: bool, label_smoothing: float):
+        who = type(self).__name__
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = require_number(who, "label_smoothing", label_smoothing, 0, 1)
+        if from_logits:
+            # The last layer's output counts as logits even if it went through a softmax, as in
+            # Keras; taking that softmax over would change what was asked for.
+            self.fused_with = None
+
+    def _smoothed(self, t: Array) -> Array:
+        epsilon = self.label_smoothing
+        return t if epsilon == 0 else t * (1 - epsilon) + epsilon / t.shape[-1]
+
+
+class SparseCategoricalCrossentropy(_CrossEntropy):
+    """Cross-entropy of K classes, with an integer label for each position.
+
+    With x the logits, y the label and ε the label smoothing:
+
+        p_k = exp(x_k) / Σ_j exp(x_j)
+        t_k = (1 - ε) [k = y] + ε / K
+        l   = -Σ_k t_k ln p_k
+        dl/dx_k = p_k - t_k
+
+    and if y_pred holds probabilities p instead, `CategoricalCrossentropy`'s form of them.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether y_pred holds logits x; if not, probabilities p.
+    ignore_class : int, optional
+        A label to leave out, as if masked.
+    label_smoothing : float
+        ε in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a label is not in 0..K-1, naming it, its position and the valid range; or if the shapes
+        do not fit.
+
+    Notes
+    -----
+    Exact where it matters: with a = argmax x and s = Σ_{k≠a} exp(x_k - x_a), it is
+    l = ln(1 + s) + (x_a - x_y), two terms of one sign, and for y = a it is dl/dx_y = -s / (1 + s).
+    So both keep their relative accuracy when the model is all but certain and 1 - p_y would be 0.
+
+    y_true has shape (B,), (B, 1), (B, T) or (B, T, 1).
+
+    Source: the softmax is that of arXiv:1406.1078v3, eq. 2. Label smoothing: arXiv:1512.00567,
+    section 7, which Keras has for dense targets only; the values equal
+    `torch.nn.CrossEntropyLoss`'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.losses import SparseCategoricalCrossentropy
+    >>> loss = SparseCategoricalCrossentropy(from_logits=True)
+    >>> value, dy_pred = loss([1, 2], np.zeros((2, 4)))
+    >>> float(np.exp(value))  # the perplexity of a guess among four
+    4.0
+    >>> dy_pred
+    array([[ 0.125, -0.375,  0.125,  0.125],
+           [ 0.125,  0.125, -0.375,  0.125]])
+    """
+
+    name = "sparse_categorical_crossentropy"
+    _targets = "labels"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__(from_logits, label_smoothing)
+        self.ignore_class = self._ignore_class = ignore_class
+
+    def _rows(
+        self, t: Array, x: Array, scale: Array, from_logits: bool | None = None
+    ) -> tuple[Array, Array]:
+        n, K = x.shape
+        if not (self.from_logits if from_logits is None else from_logits):
+            one_hot = np.zeros((n, K), x.real.dtype)
+            one_hot[np.arange(n), t] = 1
+            return _from_probabilities(self._smoothed(one_hot), x, scale)
+        row, epsilon = np.arange(n), self.label_smoothing
+        a, x_a, e, s = _softmax_parts(x)
+        # l = ln(1 + s) + (1 - ε)(x_a - x_y) + ε mean_k(x_a - x_k)
+        wide_x_a = _wide(x_a)
+        l = np.log1p(_wide(s)) + (1 - epsilon) * (wide_x_a - x[row, t])  # noqa: E741
+        if epsilon:
+            l += epsilon * np.mean(wide_x_a[:, None] - x, axis=-1)  # noqa: E741
+        # dl/dx_k = p_k - [k = y] + ε [k = y] - ε / K
+        share = scale / (1 + s)
+        e *= share[:, None]
+        e[row, t] = np.where(t == a, -s * share, e[row, t] - scale)
+        if epsilon:
+            e -= (scale * epsilon / K)[:, None]
+            e[row, t] += scale * epsilon
+        return l, e
+
+
+class CategoricalCrossentropy(_CrossEntropy):
+    """Cross-entropy of K classes, with K target probabilities for each position.
+
+    With x the logits and ε the label smoothing:
+
+        p_k = exp(x_k) / Σ_j exp(x_j)
+        t_k = (1 - ε) y_k + ε / K
+        l   = -Σ_k t_k ln p_k
+        dl/dx_k = p_k Σ_j t_j - t_k
+
+    and if y_pred holds probabilities p instead:
+
+        q_k = p_k / Σ_j p_j,    c_k = clip(q_k, 1e-7, 1 - 1e-7)
+        l   = -Σ_k t_k ln c_k
+        g_k = -t_k / c_k where q_k is not clipped, else 0
+        dl/dp_k = (g_k - Σ_j g_j q_j) / Σ_j p_j
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether y_pred holds logits x; if not, probabilities p.
+    label_smoothing : float
+        ε in [0, 1].
+
+    Notes
+    -----
+    y_true has the shape of y_pred and need not sum to 1. A class with t_k = 0 may have the logit
+    -inf. Source and accuracy: see `SparseCategoricalCrossentropy`; values equal Keras 3's.
+
+    Examples
+    --------
+    >>> from gru_np.losses import CategoricalCrossentropy
+    >>> loss = CategoricalCrossentropy()
+    >>> value, dy_pred = loss([[0, 1, 0]], [[0.25, 0.5, 0.25]])
+    >>> round(float(value), 6), dy_pred  # ln 2
+    (0.693147, array([[ 1., -1.,  1.]]))
+    """
+
+    name = "categorical_crossentropy"
+    _targets = "classes"
+
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
+        super().__init__(from_logits, label_smoothing)
+
+    def _rows(
+        self, t: Array, x: Array, scale: Array, from_logits: bool | None = None
+    ) -> tuple[Array, Array]:
+        t = self._smoothed(t)
+        if not (self.from_logits if from_logits is None else from_logits):
+            return _from_probabilities(t, x, scale)
+        row = np.arange(len(x))
+        a, x_a, e, s = _softmax_parts(x)
+        # l = Σ_k t_k (ln(1 + s) + x_a - x_k)
+        gap = _wide(x_a)[:, None] - x
+        total = t.sum(axis=-1)
+        l = total * np.log1p(_wide(s)) + np.where(t == 0, 0, t * gap).sum(axis=-1)  # noqa: E741
+        # dl/dx_k = p_k Σ_j t_j - t_k, at a without the cancellation of p_a = 1 - s / (1 + s)
+        share = total / (1 + s)
+        d = e * share[:, None] - t
+        d[row, a] = (total - t[row, a]) - s * share
+        d *= scale[:, None]
+        return l, d
+
+
+def _softmax_parts(x: Array) -> tuple[Array, Array, Array, Array]:
+    """Give a = argmax x, x_a, e_k = exp(x_k - x_a) (a new array), and s = Σ_{k≠a} e_k."""
+    row = np.arange(len(x))
+    a = np.argmax(x.real, axis=-1)
+    x_a = x[row, a]
+    # Less the maximum, since exp overflows beyond 88 in float32.
+    e = x - x_a[:, None]
+    np.exp(e, out=e)
+    # e_a is 1, which would drown a small s.
+    e[row, a] = 0
+    s = e.sum(axis=-1)
+    e[row, a] = 1
+    return a, x_a, e, s
+
+
+def _from_probabilities(t: Array, p: Array, scale: Array) -> tuple[Array, Array]:
+    """Cross-entropy -Σ_k t_k ln p_k of probabilities, normalised and clipped as Keras does."""
+    total = p.sum(axis=-1, keepdims=True)
+    q = p / total
+    c, inside = _clip(q)
+    l = -np.sum(t * np.log(_wide(c)), axis=-1)  # noqa: E741
+    # l = -Σ_k t_k ln clip(q_k)
+    g = np.where(inside, -t / c, 0) * scale[:, None]
+    # q = p / Σ_j p_j
+    return l, (g - np.sum(g * q, axis=-1, keepdims=True)) / total
+
+
+def _clip(p: Array) -> tuple[Array, Array]:
+    """Clip probabilities, by the real part, to where the logarithm is finite; and say where not."""
+    low, high = p.real.dtype.type(EPSILON), p.real.dtype.type(1 - EPSILON)
+    inside = (p.real >= low) & (p.real <= high)
+    return np.where(
+        inside, p, np.where(p.real > high, high, np.where(p.real < low, low, p))
+    ), inside
+
+
+def _wide(x: Array) -> Array:
+    """Give x in double precision, real or complex."""
+    return x.astype(np.result_type(x, np.float64), copy=False)
+
+
+class BinaryCrossentropy(Loss):
+    """Cross-entropy of yes-or-no questions, the mean over the K of the last axis.
+
+    With x the logits, y the answers, σ the logistic function and ε the label smoothing:
+
+        t = (1 - ε) y + ε / 2
+        l = mean_k( -t ln σ(x) - (1 - t) ln σ(-x) )
+        dl/dx = (σ(x) - t) / K
+
+    and if y_pred holds probabilities p instead:
+
+        c = clip(p, 1e-7, 1 - 1e-7)
+        l = mean_k( -t ln c - (1 - t) ln(1 - c) )
+        dl/dp = (c - t) / (c (1 - c)) / K where p is not clipped, else 0
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether y_pred holds logits x; if not, probabilities p.
+    label_smoothing : float
+        ε in [0, 1].
+
+    Notes
+    -----
+    With u = exp(-|x|) ≤ 1 it is l = x ([x > 0] - t) + ln(1 + u) and σ(x) - t = [x > 0] - t ∓
+    u / (1 + u): nothing overflows, and a sure and right answer keeps its small gradient.
+
+    y_true has the shape of y_pred; for K = 1 the last axis may be left out. Values equal Keras 3's
+    and, where neither clips, `torch.nn.BCEWithLogitsLoss`'.
+
+    Examples
+    --------
+    >>> from gru_np.losses import BinaryCrossentropy
+    >>> value, dy_pred = BinaryCrossentropy(from_logits=True)([1, 0], [0.0, 0.0])
+    >>> round(float(value), 6), dy_pred
+    (0.693147, array([-0.25,  0.25]))
+    """
+
+    name = "binary_crossentropy"
+    fused_with: str | None = "sigmoid"
+
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = require_number(
+            type(self).__name__, "label_smoothing", label_smoothing, 0, 1
+        )
+        if from_logits:
+            self.fused_with = None
+
+    def _rows(
+        self, t: Array, x: Array, scale: Array, from_logits: bool | None = None
+    ) -> tuple[Array, Array]:
+        if self.label_smoothing:
+            t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
+        scale = (scale / x.shape[-1])[:, None]
+        if not (self.from_logits if from_logits is None else from_logits):
+            c, inside = _clip(x)
+            wide = _wide(c)
+            l = -np.mean(t * np.log(wide) + (1 - t) * np.log(1 - wide), axis=-1)  # noqa: E741
+            return l, np.where(inside, (c - t) / (c * (1 - c)), 0) * scale
+        positive = x.real > 0
+        u = np.exp(np.where(positive, -x, x))
+        far: Array = positive - t
+        # l = mean_k( x ([x > 0] - t) + ln(1 + u) ); a sure and right infinite logit costs nothing
+        each = np.where(far == 0, 0, _wide(x) * far) + np.log1p(_wide(u))
+        tail = u / (1 + u)
+        return each.mean(axis=-1), (far + np.where(positive, -tail, tail)) * scale
+
+
+# ---------------------------------------------------------------------------------- regression
+
+
+class _Regression(Loss):
+    """A loss of the error e = y_pred - y_true, the mean over the K of the last axis."""
+
+    def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
+        each, slope = self._of_error(x - t)
+        return _wide(each).mean(axis=-1), slope * (scale / x.shape[-1])[:, None]
+
+    def _of_error(self, e: Array) -> tuple[Array, Array]:
+        """Give the loss of each error and its derivative."""
+        raise NotImplementedError(f"{type(self).__name__} must define _of_error")
+
+
+class MeanSquaredError(_Regression):
+    """Mean over the last axis of the squared error.
+
+        l = mean_k( (x_k - y_k)² )
+        dl/dx_k = 2 (x_k - y_k) / K
+
+    Notes
+    -----
+    y_true has the shape of y_pred; for K = 1 the last axis may be left out. Equals Keras' and
+    `torch.nn.MSELoss`.
+
+    Examples
+    --------
+    >>> from gru_np.losses import MeanSquaredError
+    >>> MeanSquaredError()([[0.0], [2.0]], [[1.0], [5.0]])
+    (np.float64(5.0), array([[1.],
+           [3.]]))
+    """
+
+    name = "mean_squared_error"
+
+    def _of_error(self, e: Array) -> tuple[Array, Array]:
+        return e * e, 2 * e
+
+
+class MeanAbsoluteError(_Regression):
+    """Mean over the last axis of the absolute error.
+
+        l = mean_k( |x_k - y_k| )
+        dl/dx_k = sign(x_k - y_k) / K,   0 where they are equal
+
+    Notes
+    -----
+    Shapes as for `MeanSquaredError`. Equals Keras' and `torch.nn.L1Loss`.
+
+    Examples
+    --------
+    >>> from gru_np.losses import MeanAbsoluteError
+    >>> MeanAbsoluteError()([[0.0], [2.0]], [[1.0], [5.0]])
+    (np.float64(2.0), array([[0.5],
+           [0.5]]))
+    """
+
+    name = "mean_absolute_error"
+
+    def _of_error(self, e: Array) -> tuple[Array, Array]:
+        sign = np.sign(e.real)
+        return e * sign, sign.astype(e.dtype, copy=False)
+
+
+class Huber(_Regression):
+    """Squared error for small errors, absolute error for large ones: outliers pull less.
+
+    With e = x_k - y_k and δ = `delta`:
+
+        l = mean_k( e² / 2  if |e| ≤ δ,  else δ |e| - δ² / 2 )
+        dl/dx_k = clip(e, -δ, δ) / K
+
+    Parameters
+    ----------
+    delta : float
+        δ > 0.
+
+    Notes
+    -----
+    Shapes as for `MeanSquaredError`. Source: P. J. Huber, Annals of Mathematical Statistics 35
+    (1964) 73-101. Equals Keras' and `torch.nn.HuberLoss`.
+
+    Examples
+    --------
+    >>> from gru_np.losses import Huber
+    >>> Huber()([[0.0], [2.0]], [[1.0], [5.0]])
+    (np.float64(1.5), array([[0.5],
+           [0.5]]))
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0):
+        self.delta = require_number("Huber", "delta", delta, open_="(")
+
+    def _of_error(self, e: Array) -> tuple[Array, Array]:
+        delta, sign = self.delta, np.sign(e.real)
+        # Not |e| > δ: a NaN must stay on the side that passes it on.
+        small = ~(e.real * sign > delta)
+        each = np.where(small, e * e / 2, delta * (e * sign) - delta**2 / 2)
+        return each, np.where(small, e, delta * sign)
+
+
+# ------------------------------------------------------------------------------- class weights
+
+
+def class_weights(y_true: Any, class_weight: Mapping[int, float], one_hot: bool = False) -> Array:
+    """Give the sample weights that weigh each class as asked.
+
+        w_i = class_weight[y_i],   1 for a class that is not named
+
+    Parameters
+    ----------
+    y_true : (B,), (B, 1), (B, T) or (B, T, 1) int; or (..., K) if one_hot
+        Labels, or rows whose largest entry is the label.
+    class_weight : dict of int to float
+        Weight of each class, at least 0.
+    one_hot : bool
+        Whether the last axis of y_true runs over the classes.
+
+    Returns
+    -------
+    weight : (B,) or (B, T) float64
+        For `sample_weight`.
+
+    Examples
+    --------
+    >>> from gru_np.losses import class_weights
+    >>> class_weights([0, 2, 1, 2], {2: 5.0, 0: 0.5})
+    array([0.5, 5. , 1. , 5. ])
+    """
+    y_true = np.asarray(y_true)
+    if one_hot:
+        y_true = y_true.argmax(axis=-1)
+    elif y_true.ndim > 1 and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    weight = np.ones(y_true.shape)
+    for label, value in class_weight.items():
+        of_label = require_number("class_weight", f"the weight of class {label!r}", value)
+        weight[y_true == label] = of_label
+    return weight
+
+
+# --------------------------------------------------------------------------------------- by name
+
+LOSSES: dict[str, type[Loss]] = {
+    cls.__name__: cls
+    for cls in (
+        SparseCategoricalCrossentropy,
+        CategoricalCrossentropy,
+        BinaryCrossentropy,
+        MeanSquaredError,
+        MeanAbsoluteError,
+        Huber,
+    )
+}
+LOSSES |= {cls.name: cls for cls in LOSSES.values()}
+LOSSES |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "bce": BinaryCrossentropy}
+
+
+def get(identifier: Any) -> Loss:
+    """Give the loss meant by a name, a description (`serialize`) or a Loss.
+
+    Examples
+    --------
+    >>> from gru_np import losses
+    >>> losses.get("sparse_categorical_crossentropy")
+    SparseCategoricalCrossentropy()
+    >>> losses.get("mean_square_error")
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown loss 'mean_square_error'; did you mean 'mean_squared_error'?
+    """
+    return resolve("loss", identifier, LOSSES, Loss)
+
+
+def serialize(loss: Loss) -> dict[str, Any]:
+    """Describe a loss, ready for JSON; `get` takes it back.
+
+    Examples
+    --------
+    >>> from gru_np import losses
+    >>> losses.serialize(losses.Huber(delta=2.0))
+    {'class_name': 'Huber', 'config': {'delta': 2.0}}
+    """
+    return describe(require_known("loss", loss, LOSSES))
