@@ -1,0 +1,808 @@
+"""Is a gradient right? Ask the forward pass alone, three ways, and report entry by entry.
+
+L is a scalar: a model's loss, or Σ c ⊙ y of a layer's output y with a fixed random cotangent c.
+p is a parameter, an input or an initial state, d a direction in it, g the gradient under test.
+
+    complex step     Im L(p + i h d) / h                          h = 1e-30, nothing is subtracted
+    central          (L(p + ε d) - L(p - ε d)) / 2ε               ε = 1e-5, about 2e-16 ^ (1/3)
+    Taylor           R(ε) = |L(p + ε d) - L(p) - ε g·d| ~ ε^s     s = 2 if g is right, 1 if not
+
+Everything runs in float64 on a copy. In float32 a right gradient differs from central differences
+by 2e-4, which is how bugs hide behind loose tolerances; here tolerances are constants of the file.
+
+Sources: Squire and Trapp 1998, SIAM Review 40:110 (complex step); Martins, Sturdza and Alonso 2003,
+ACM TOMS 29:245; Griewank and Walther 2008, ch. 3 (Taylor remainders).
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from gru_np._aliases import Array, Gradients, Shape
+from gru_np._checks import require_choice, spell
+from gru_np.layers import GRU, Embedding, GRUCell, Layer
+from gru_np.losses import Loss
+from gru_np.model import Sequential
+
+Method = Literal["complex", "central", "taylor"]
+Value = Callable[[Array], Any]
+
+# Largest relative L2 error of a block; for "taylor", how far the slope may stay below 2. Measured
+# on right gradients: 5e-16, 2e-9, 0.02. The checker has no argument to change them.
+TOLERANCES: dict[str, float] = {"complex": 1e-13, "central": 1e-7, "taylor": 0.1}
+STEPS: dict[str, float] = {"complex": 1e-30, "central": 1e-5, "forward": 1e-8}
+TAYLOR_STEPS = 1e-3 * 0.5 ** np.arange(6)
+FULL_LIMIT = 2000  # up to this many numbers, every one is checked by itself
+DIRECTIONS = 5  # beyond it, this many random directions in each block
+GATES = ("r", "z", "n")
+GATED = ("W_ih", "W_hh", "b_ih", "b_hh")
+ZERO, NOISE = 64, 4  # roundings: what is zero but for them; what differences cannot tell from zero
+EPSILON = float(np.finfo(np.float64).eps)
+HUGE, TINY = 1e8, 1e-300  # numbers outside are no data: rather memory that nothing was written to
+
+
+class GradientError(AssertionError):
+    """A gradient that is wrong; raised by `Report.raise_if_bad` and by nothing else.
+
+    Examples
+    --------
+    >>> from gru_np.gradcheck import GradientError
+    >>> issubclass(GradientError, AssertionError)
+    True
+    """
+
+
+# --------------------------------------------------------------------------- numerical derivatives
+
+
+def directional_derivative(
+    value: Value, p: Array, d: Array, method: str = "complex", step: float | None = None
+) -> float:
+    """Compute the derivative of a scalar function at p along d, from its values alone.
+
+        complex     Im f(p + i h d) / h
+        central     (f(p + h d) - f(p - h d)) / 2h
+        forward     (f(p + h d) - f(p)) / h
+
+    Parameters
+    ----------
+    value : callable
+        f: array to scalar. For "complex" it must be analytic where it is evaluated.
+    p, d : arrays of one shape
+        Point and direction.
+    method : {"complex", "central", "forward"}
+    step : float, optional
+        h; by default 1e-30, 1e-5, 1e-8.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Differences lose digits twice: to curvature when h is large and to cancellation when h is small.
+    The complex step subtracts nothing, so h may be as small as you like.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.gradcheck import directional_derivative
+    >>> f = lambda p: np.exp(p[0]) * p[1]
+    >>> p, d = np.array([0.0, 2.0]), np.array([1.0, 3.0])
+    >>> directional_derivative(f, p, d)  # 2 e⁰ · 1 + e⁰ · 3
+    5.0
+    >>> abs(directional_derivative(f, p, d, "central") - 5.0) < 1e-9
+    True
+    """
+    require_choice("directional_derivative", "method", method, STEPS)
+    h = STEPS[method] if step is None else step
+    if method == "complex":
+        return float(np.imag(value(p + 1j * h * d)) / h)
+    if method == "central":
+        return float((value(p + h * d) - value(p - h * d)) / (2 * h))
+    return float((value(p + h * d) - value(p)) / h)
+
+
+def taylor_remainders(
+    value: Value, p: Array, d: Array, slope: float, steps: Iterable[float] = TAYLOR_STEPS
+) -> Array:
+    """R(ε) = |f(p + ε d) - f(p) - ε slope| for each step ε.
+
+    If `slope` is the derivative of f along d, R falls like ε² (or faster); if not, like ε.
+
+    Parameters
+    ----------
+    value : callable
+        f: array to scalar.
+    p, d : arrays of one shape
+        Point and direction.
+    slope : float
+        The derivative along d that is under test.
+    steps : floats
+        The ε, by default 1e-3 and five halvings.
+
+    Returns
+    -------
+    (number of steps,) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.gradcheck import taylor_remainders
+    >>> f, p, d = lambda p: float(np.sum(p**2)), np.array([1.0, 2.0]), np.array([1.0, 0.0])
+    >>> taylor_remainders(f, p, d, slope=2.0, steps=[0.5, 0.25]).tolist()  # a quarter: right
+    [0.25, 0.0625]
+    >>> taylor_remainders(f, p, d, slope=0.0, steps=[1e-3, 5e-4]).round(4).tolist()  # half: wrong
+    [0.002, 0.001]
+    """
+    at_p = value(p)
+    return np.array([abs(value(p + step * d) - at_p - step * slope) for step in steps])
+
+
+# ------------------------------------------------------------------------------------- the report
+
+
+@dataclass(frozen=True)
+class Row:
+    """One block of one array: a parameter, or the rows of one gate in it.
+
+    Examples
+    --------
+    >>> from gru_np.gradcheck import Row
+    >>> Row("W_hh", "n", (4, 4), 3e-16, True, (9, 2), 0.25, 0.25).ok
+    True
+    """
+
+    name: str
+    gate: str  # "r", "z", "n", or "" where the array has no gates
+    shape: Shape
+    error: float  # relative L2 error; for "taylor", 2 - slope
+    ok: bool
+    index: tuple[int, ...] | None  # worst entry, counted in the whole array; None: a direction
+    analytic: float  # the gradient under test, at the worst entry or along the worst direction
+    numerical: float  # and the number it should be
+    note: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What `check_gradients` found: one row for each parameter and gate.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        In the order of the arrays.
+    method : str
+        "complex", "central" or "taylor".
+    tolerance : float
+        Largest error allowed; a constant of the method.
+    full : bool
+        Whether every entry was checked; else random directions were.
+    dtype : str
+        What the checked object computes in. The check itself is in float64.
+    notes : tuple of str
+        What a reader of the result should know.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import Dense, check_gradients
+    >>> report = check_gradients(Dense(3, activation="tanh", seed=0), np.ones((2, 4)))
+    >>> report.ok, [row.name for row in report.rows]
+    (True, ['W', 'b', 'x'])
+    """
+
+    rows: tuple[Row, ...]
+    method: str
+    tolerance: float
+    full: bool
+    dtype: str = "float64"
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block is within the tolerance."""
+        return all(row.ok for row in self.rows)
+
+    @property
+    def worst(self) -> Row:
+        """The row with the largest error, wrong ones first."""
+        return max(self.rows, key=lambda row: (not row.ok, row.error))
+
+    def raise_if_bad(self) -> None:
+        """Raise GradientError, naming the worst entry, unless every block is right."""
+        if self.ok:
+            return
+        row = self.worst
+        wrong = [_block_name(row) for row in self.rows if not row.ok]
+        raise GradientError(
+            f"{_block_name(row)}: the gradient{_place(row)} is {row.analytic!r}, "
+            f"{self._method()} in float64 gives {row.numerical!r}"
+            + (f" ({row.note})" if row.note else "")
+            + f"; {self._measure()} {row.error:.3g}, allowed {self.tolerance:g}; "
+            f"wrong blocks: {', '.join(wrong)}; dtype of the checked object: {self.dtype}"
+        )
+
+    def _method(self) -> str:
+        return {
+            "complex": f"complex step (h = {STEPS['complex']:g})",
+            "central": f"central differences (eps = {STEPS['central']:g})",
+            "taylor": f"Taylor remainder (eps = {TAYLOR_STEPS[0]:g} to {TAYLOR_STEPS[-1]:.2g})",
+        }[self.method]
+
+    def _measure(self) -> str:
+        return "2 - slope" if self.method == "taylor" else "relative L2 error"
+
+    def __repr__(self) -> str:
+        if self.method == "taylor":
+            extent = "one random direction a block"
+        else:
+            extent = "every entry" if self.full else f"{DIRECTIONS} random directions a block"
+        head = ("array", "gate", "shape", self._measure(), "worst", "gradient", "numerical", "")
+        table = [head]
+        for row in self.rows:
+            mark = "" if row.ok else "WRONG"
+            table.append(
+                (
+                    row.name,
+                    row.gate,
+                    spell(row.shape),
+                    f"{row.error:.1e}",
+                    "" if row.index is None else spell(row.index),
+                    f"{row.analytic:.6g}",
+                    f"{row.numerical:.6g}",
+                    f"{mark} {row.note}".strip(),
+                )
+            )
+        widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+        right = (3, 5, 6)
+        lines = [f"Gradients against {self._method()}, float64, {extent}"]
+        for line in table:
+            cells = [
+                cell.rjust(width) if i in right else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        wrong = sum(not row.ok for row in self.rows)
+        verdict = "all right" if self.ok else f"{wrong} of {len(self.rows)} blocks WRONG"
+        worst = self.worst
+        lines.append(
+            f"{verdict}; worst {_block_name(worst)}: {self._measure()} {worst.error:.1e}, "
+            f"allowed {self.tolerance:g}"
+        )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _block_name(row: Row) -> str:
+    return f"{row.name}, gate {row.gate}" if row.gate else row.name
+
+
+def _place(row: Row) -> str:
+    return " along a random direction" if row.index is None else f" at {spell(row.index)}"
+
+
+# ----------------------------------------------------------------------- layers, losses and models
+
+
+def check_gradients(
+    model_or_layer: Any,
+    x: Any,
+    y: Any = None,
+    method: Method = "complex",
+    *,
+    mask: Any = None,
+    initial_state: Any = None,
+    full: bool | None = None,
+    seed: int = 0,
+) -> Report:
+    """Check the backward pass of a model, a layer or a loss against its own forward pass.
+
+    The object is copied and the copy made float64; the caller's is never touched. Checked are all
+    parameters, the input if it is not integers, and a recurrent layer's initial state. Dropout is
+    on, with the same mask at every evaluation.
+
+    Parameters
+    ----------
+    model_or_layer : Sequential, Layer or Loss
+        A model must be compiled, for its loss is what is differentiated. A layer that is not built
+        yet is built for x. L of a layer is Σ c ⊙ output, with c drawn from `seed`.
+    x : array
+        Input, batch first: float or integer (token ids); for a loss, y_pred. Take it random, with
+        more than one time step: what is 0 or 1 or all equal hides errors.
+    y : array, optional
+        The target, for a model or a loss.
+    method : {"complex", "central", "taylor"}
+        Complex step to 1e-13 (relative L2 error of each block), central differences to 1e-7, or
+        the slope of the Taylor remainder, at least 1.9.
+    mask : (B, T) bool, optional
+        For a layer or a loss. What x holds at masked steps may be NaN.
+    initial_state : (B, H) array, optional
+        For a recurrent layer; drawn at random if not given.
+    full : bool, optional
+        Every entry (True), or five random directions in each block (False). By default every
+        entry of up to 2,000 in all; the report says which.
+    seed : int
+        Of everything random.
+
+    Returns
+    -------
+    Report
+        `report.ok`, `report.worst`, `report.raise_if_bad()`; its repr is a table with a row for
+        each parameter and gate. A wrong gradient raises nothing here.
+
+    Raises
+    ------
+    ValueError
+        Input that no check can use (not finite, huge, or as if nothing was ever written to it); a
+        model without a loss; outputs that differ between two equal evaluations.
+    TypeError
+        Not a model, layer or loss.
+
+    Notes
+    -----
+    Parameters that are constant (zero biases, gains of one) hide errors: with b_hn = 0, forgetting
+    it changes nothing. In the copy they get random numbers, and the report says so.
+
+    A block that is zero but for rounding has no relative error. If both gradients are below 64
+    roundings (1.4e-14) of the norm of all gradients together, their difference is measured against
+    that norm. Central differences know no digit below the rounding of L over 2ε; a block whose
+    difference is below four times that passes, with a note. No tolerance can be changed.
+
+    Source: `gru_np.gradcheck`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRU, check_gradients
+    >>> x = np.random.default_rng(0).standard_normal((3, 5, 2))
+    >>> report = check_gradients(GRU(4, seed=0), x)
+    >>> report.ok, report.worst.error < 1e-14
+    (True, True)
+    >>> [row.name + row.gate for row in report.rows][:3]
+    ['W_ihr', 'W_ihz', 'W_ihn']
+    """
+    if isinstance(model_or_layer, Layer):
+        problem = _layer_problem(model_or_layer, x, mask, initial_state, seed)
+    elif isinstance(model_or_layer, Loss):
+        problem = _loss_problem(model_or_layer, x, y, mask)
+    elif isinstance(model_or_layer, Sequential):
+        problem = _model_problem(model_or_layer, x, y, seed)
+    else:
+        raise TypeError(
+            "check_gradients: model_or_layer must be a Sequential, a Layer or a Loss, got "
+            f"{type(model_or_layer).__name__}; for a pair of functions use gradcheck.check_function"
+        )
+    value, gradients, arrays, scale, dtype, notes = problem
+    return _check(value, gradients, arrays, scale, method, full, seed, dtype, notes)
+
+
+# L as a function of the arrays, its gradients at them, the arrays, Σ |terms of L|, the dtype of
+# the original, and what to tell the reader.
+_Problem = tuple[
+    Callable[[Gradients], Any], Mapping[str, Array | None], Gradients, float, str, list[str]
+]
+
+
+def _double(name: str, x: Any, valid: Array | None = None, ids: bool = False) -> Array:
+    """Copy x as float64, token ids as they are; refuse what cannot be data."""
+    x = np.asarray(x)
+    if ids:
+        return x.copy()
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"check_gradients: {name} must hold real numbers, got {x.dtype}")
+    x = x.astype(np.float64)
+    _require_data("check_gradients", name, x, valid)
+    return x
+
+
+def _parameters(params: Gradients, rng: np.random.Generator, notes: list[str]) -> Gradients:
+    """Copy parameters as float64; what is constant and would hide errors gets random numbers."""
+    doubles = {name: _double(name, p) for name, p in params.items()}
+    constant = [name for name, p in doubles.items() if p.size and np.ptp(p) == 0]
+    for name in constant:
+        doubles[name] += 0.5 * rng.standard_normal(doubles[name].shape)
+    if constant:
+        notes.append(
+            f"constant, which hides errors, so the copy got random numbers: {', '.join(constant)}"
+        )
+    return doubles
+
+
+def _layer_problem(layer: Layer, x: Any, mask: Any, initial_state: Any, seed: int) -> _Problem:
+    layer = copy.deepcopy(layer)
+    rng = np.random.default_rng([seed, 2])
+    notes: list[str] = []
+    x = _double("x", x, mask, ids=isinstance(layer, Embedding))
+    recurrent = isinstance(layer, GRU | GRUCell)
+    _warn_one_step([layer], x, notes)
+    if not layer.built:
+        layer.forward(x, mask=mask)
+    dtype = _precision(layer.params.values())
+    fixed: dict[str, Any] = {"mask": mask, "training": True}
+    arrays = _parameters(layer.params, rng, notes)
+    if x.dtype.kind == "f":
+        arrays["x"] = x
+    if recurrent:
+        state = (
+            rng.uniform(-1, 1, (len(x), layer.units)) if initial_state is None else initial_state
+        )
+        arrays["initial_state"] = _double("initial_state", state)
+    names = list(layer.params)
+
+    def forward(point: Gradients) -> tuple[Any, Any]:
+        layer.params = {name: point[name] for name in names}
+        state = {"initial_state": point["initial_state"]} if recurrent else {}
+        rng = np.random.default_rng(seed)  # the same dropout mask every time
+        return layer.forward(point.get("x", x), **fixed, rng=rng, **state)
+
+    outputs, saved = forward(arrays)
+    cotangents = _cotangents(outputs, rng)
+    dx, gradients = layer.backward(cotangents, saved)
+    gradients = {**gradients, "x": dx}
+    scale = _weighted_sum(cotangents, outputs, magnitude=True)
+    return (
+        lambda point: _weighted_sum(cotangents, forward(point)[0]),
+        gradients, arrays, scale, dtype, notes,
+    )  # fmt: skip
+
+
+def _loss_problem(loss: Loss, y_pred: Any, y_true: Any, mask: Any) -> _Problem:
+    if y_true is None:
+        raise ValueError("check_gradients: a loss needs y, the target, got None; pass y=")
+    y_pred = np.asarray(y_pred)
+    dtype = str(y_pred.dtype)
+    arrays = {"y_pred": _double("y_pred", y_pred, mask)}
+    value, gradient = loss(y_true, arrays["y_pred"], mask=mask)
+    return (
+        lambda point: loss(y_true, point["y_pred"], mask=mask)[0],
+        {"y_pred": gradient}, arrays, abs(float(value)), dtype, [],
+    )  # fmt: skip
+
+
+def _model_problem(model: Sequential, x: Any, y: Any, seed: int) -> _Problem:
+    """L is the loss the model is compiled with; its own forward, loss and backward are called."""
+    if model.loss is None:
+        raise ValueError("check_gradients: the model must be compiled first, with a loss")
+    if y is None:
+        raise ValueError("check_gradients: a model needs y, the target of its loss, got None")
+    model = copy.copy(model)
+    model.layers = copy.deepcopy(model.layers)
+    rng = np.random.default_rng([seed, 2])
+    notes: list[str] = []
+    x = _double("x", x, ids=isinstance(model.layers[0], Embedding))
+    y = np.asarray(y)
+    y = _double("y", y) if y.dtype.kind == "f" else y
+    _warn_one_step(model.layers, x, notes)
+    if not model.built:
+        model.build((None, *x.shape[1:]))
+    dtype = _precision(model.params.values())
+    arrays = _parameters(model.params, rng, notes)
+    if x.dtype.kind == "f":
+        arrays["x"] = x
+    states = [
+        f"{layer.name}/initial_state" if isinstance(layer, GRU) else None for layer in model.layers
+    ]
+    for name, layer in zip(states, model.layers, strict=True):
+        layer.trainable = True  # a frozen layer's gradient is to be right as well
+        if name is not None and isinstance(layer, GRU):
+            arrays[name] = rng.uniform(-1, 1, (len(x), layer.units))
+
+    def forward(point: Gradients) -> tuple[Any, Any, list[Any]]:
+        for layer in model.layers:
+            layer.params = {name: point[f"{layer.name}/{name}"] for name in layer.params}
+        down = model._forward(
+            point.get("x", x),
+            training=True,
+            states=[None if name is None else point[name] for name in states],
+            fused=True,
+            rng=np.random.default_rng(seed),  # the same dropout masks every time
+        )
+        return *model._loss_and_gradient(down, y, None), down.saved
+
+    value, dy, saved = forward(arrays)
+    gradients: dict[str, Array | None] = dict(model._backward(dy, saved))
+    # A training step has no use for the gradients by the input and the initial states.
+    for layer, keep in zip(reversed(model.layers), reversed(saved), strict=True):
+        dy, of_layer = layer.backward(dy, keep)
+        if "initial_state" in of_layer:
+            gradients[f"{layer.name}/initial_state"] = of_layer["initial_state"]
+    gradients["x"] = dy
+    return lambda point: forward(point)[0], gradients, arrays, abs(float(value)), dtype, notes
+
+
+def _warn_one_step(layers: Iterable[Layer], x: Array, notes: list[str]) -> None:
+    """Say that one time step shows nothing of backpropagation through time."""
+    if any(isinstance(layer, GRU) for layer in layers) and x.ndim > 1 and x.shape[1] == 1:
+        notes.append("x has one time step: what is carried through time was not checked")
+
+
+def _precision(arrays: Iterable[Array]) -> str:
+    """Name the dtype of parameters, as the report gives it."""
+    return ", ".join(sorted({str(array.dtype) for array in arrays})) or "float64"
+
+
+# --------------------------------------------------------------------------- a pair of functions
+
+
+def check_function(
+    forward: Callable[[Gradients], tuple[Any, Any]],
+    backward: Callable[[Any, Any], Mapping[str, Array | None]],
+    arrays: Mapping[str, Array | None],
+    method: Method = "complex",
+    *,
+    full: bool | None = None,
+    seed: int = 0,
+) -> Report:
+    """Check a pair of functions, forward and backward, that share no layer or model.
+
+    L = Σ c ⊙ y over every output y, with a cotangent c drawn from `seed`.
+
+    Parameters
+    ----------
+    forward : callable
+        `forward(arrays) -> (outputs, saved)`; outputs is an array or a tuple of arrays.
+    backward : callable
+        `backward(cotangents, saved) -> {name: gradient}`; cotangents as outputs.
+    arrays : dict of str to float64 array
+        Where the gradient is checked, by name; entries that are None are left out. Under the
+        names W_ih, W_hh, b_ih, b_hh the rows of the gates r, z, n are reported one by one.
+    method : {"complex", "central", "taylor"}
+    full : bool, optional
+        Check every entry (True) or random directions in each block (False); by default every
+        entry of up to 2,000 in all.
+    seed : int
+        Of the cotangent and the directions.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    TypeError
+        An array is not float64.
+    ValueError
+        Input that no check can use: not finite, huge, or as if nothing was ever written to it;
+        outputs that differ between two equal calls, or that discard the imaginary part.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.gradcheck import check_function
+    >>> forward = lambda arrays: (arrays["p"] ** 3, arrays["p"])
+    >>> backward = lambda dy, p: {"p": dy * 3 * p**2}
+    >>> check_function(forward, backward, {"p": np.array([0.5, -2.0])}).ok
+    True
+    >>> wrong = lambda dy, p: {"p": dy * 2 * p**2}
+    >>> check_function(forward, wrong, {"p": np.array([0.5, -2.0])}).ok
+    False
+    """
+    present = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in present.items():
+        if array.dtype != np.float64:
+            raise TypeError(
+                f"check_function: {name} must be float64, got {array.dtype}; "
+                "a check in float32 cannot tell rounding from a bug"
+            )
+        _require_data("check_function", name, array)
+    outputs, saved = forward(dict(present))
+    cotangents = _cotangents(outputs, np.random.default_rng(seed))
+    gradients = backward(cotangents, saved)
+
+    def value(point: Gradients) -> Any:
+        return _weighted_sum(cotangents, forward(point)[0])
+
+    scale = _weighted_sum(cotangents, outputs, magnitude=True)
+    return _check(value, gradients, present, scale, method, full, seed)
+
+
+def _cotangents(outputs: Any, rng: np.random.Generator) -> Any:
+    """Draw a random cotangent for each output, in the same nesting."""
+    if isinstance(outputs, tuple | list):
+        return type(outputs)(_cotangents(output, rng) for output in outputs)
+    return None if outputs is None else rng.standard_normal(np.shape(outputs))
+
+
+def _weighted_sum(cotangents: Any, outputs: Any, magnitude: bool = False) -> Any:
+    """Σ c ⊙ y over all outputs; or Σ |c ⊙ y|, the size of what is summed."""
+    if isinstance(outputs, tuple | list):
+        pairs = zip(cotangents, outputs, strict=True)
+        return sum(_weighted_sum(c, y, magnitude) for c, y in pairs)
+    if outputs is None:
+        return 0.0
+    terms = cotangents * outputs
+    return (np.abs(terms) if magnitude else terms).sum()
+
+
+def _require_data(who: str, name: str, array: Array, valid: Array | None = None) -> None:
+    """Raise if these numbers cannot be data; `valid` leaves out steps that are masked."""
+    numbers = array if valid is None else array[valid]
+    if not np.isfinite(numbers).all():
+        fault = "NaN or infinity"
+    elif (np.abs(numbers) > HUGE).any():
+        fault = f"a number as large as {np.abs(numbers).max():.3g}"
+    elif ((np.abs(numbers) < TINY) & (numbers != 0)).any():
+        fault = f"a number as small as {np.abs(numbers[numbers != 0]).min():.3g}"
+    else:
+        return
+    raise ValueError(
+        f"{who}: {name} must hold finite numbers of ordinary size, got {fault}; "
+        "is it uninitialised memory (np.empty), or data that needs scaling?"
+    )
+
+
+def _blocks(name: str, array: Array) -> list[tuple[str, slice]]:
+    """Rows that are reported together: those of each gate, or all."""
+    if name.split("/")[-1] not in GATED or not array.size or array.shape[0] % 3:
+        return [("", slice(None))]
+    H = array.shape[0] // 3
+    return [(gate, slice(k * H, (k + 1) * H)) for k, gate in enumerate(GATES)]
+
+
+@dataclass
+class _Checker:
+    """One check: L as a function of all arrays, and the way to differentiate it."""
+
+    value: Callable[[Gradients], Any]
+    method: str
+    full: bool
+    scale: float  # Σ |terms of L|; L itself is known to 2e-16 of it
+    whole: float  # L2 norm of all gradients together
+    rng: np.random.Generator
+
+    def rows(self, arrays: Gradients, gradients: Mapping[str, Array | None]) -> list[Row]:
+        """Check every block of every array."""
+        if self.method == "complex":
+            arrays = {name: array.astype(complex) for name, array in arrays.items()}
+        rows = []
+        for name, p in arrays.items():
+            gradient = gradients.get(name)
+            fault = _fault(gradient, p)
+            value = self.along(arrays, name)
+            for gate, block in _blocks(name, p):
+                if gradient is None or fault:
+                    values: Any = (np.inf, False, None, np.nan, np.nan, fault)
+                elif self.method == "taylor":
+                    values = self.taylor(value, p, gradient, block)
+                else:
+                    values = self.differences(value, p, gradient, block)
+                rows.append(Row(name, gate, p[block].shape, *values))
+        return rows
+
+    def along(self, arrays: Gradients, name: str) -> Value:
+        """L as a function of one array, the others held."""
+        return lambda p: self.value({**arrays, name: p})
+
+    def probes(self, p: Array, block: Any, full: bool) -> Iterable[tuple[Any, Array]]:
+        """Directions in one block: one for each entry, with its index, or a few random ones."""
+        inside = np.zeros(p.shape, bool)
+        inside[block] = True
+        if full:
+            for index in zip(*np.nonzero(inside), strict=True):
+                d = np.zeros(p.shape)
+                d[index] = 1
+                yield tuple(map(int, index)), d
+        elif p.size:
+            for _ in range(DIRECTIONS):
+                yield None, np.where(inside, self.rng.standard_normal(p.shape), 0)
+
+    def differences(self, value: Value, p: Array, gradient: Array, block: Any) -> tuple[Any, ...]:
+        """Compare a block with complex step or central differences: error, ok, worst entry."""
+        indices, analytic, numerical = [], [], []
+        for index, d in self.probes(p, block, self.full):
+            indices.append(index)
+            analytic.append(float(np.sum(gradient * d)))
+            numerical.append(directional_derivative(value, p, d, self.method))
+        if not indices:
+            return 0.0, True, None, 0.0, 0.0, "empty"
+        a, n = np.array(analytic), np.array(numerical)
+        k = int(np.argmax(np.abs(a - n)))
+        difference, size = float(np.linalg.norm(a - n)), float(np.linalg.norm(n))
+        tolerance = TOLERANCES[self.method]
+        error = 0.0 if difference == 0 else difference / size if size else np.inf
+        note = ""
+        if size == 0 and difference == 0:
+            note = "zero"
+        elif error > tolerance and self.method == "complex":
+            # A sum that cancels to zero leaves rounding, and rounding has no digits to compare.
+            # Only where both sides are that small does another measure apply, and it is stricter.
+            if max(size, float(np.linalg.norm(a))) <= ZERO * EPSILON * self.whole:
+                error, note = difference / self.whole, "zero but for rounding"
+        elif error > tolerance:
+            # L is rounded to about 2e-16 of its terms, so a quotient by 2ε knows no more than this.
+            noise = NOISE * EPSILON * self.scale / STEPS["central"] * np.sqrt(len(indices))
+            if difference <= noise:
+                error, note = tolerance * difference / noise, "too small to tell from rounding"
+        ok = bool(error <= tolerance)
+        return error, ok, indices[k], analytic[k], numerical[k], note
+
+    def taylor(self, value: Value, p: Array, gradient: Array, block: Any) -> tuple[Any, ...]:
+        """Measure the slope of the Taylor remainder along one random direction in a block."""
+        d = next((d for _, d in self.probes(p, block, full=False)), None)
+        if d is None:
+            return 0.0, True, None, 0.0, 0.0, "empty"
+        slope = float(np.sum(gradient * d))
+        remainders = taylor_remainders(value, p, d, slope)
+        numerical = directional_derivative(value, p, d, "central")
+        # Only remainders that stand clear of the rounding of L have a slope.
+        clear = remainders > 100 * EPSILON * self.scale
+        if not np.isfinite(remainders).all():
+            return np.inf, False, None, slope, numerical, "L is not finite nearby"
+        if clear.sum() < 3:
+            return 0.0, True, None, slope, numerical, "linear: no remainder"
+        measured = np.polyfit(np.log(TAYLOR_STEPS[clear]), np.log(remainders[clear]), 1)[0]
+        error = max(0.0, 2 - float(measured))
+        return error, error <= TOLERANCES["taylor"], None, slope, numerical, ""
+
+
+def _require_complex(value: Callable[[Gradients], Any], arrays: Gradients) -> None:
+    """Raise unless imaginary parts come through."""
+    try:
+        result = value({name: p.astype(complex) for name, p in arrays.items()})
+        fault = None if np.iscomplexobj(result) else TypeError("the value is real")
+    except (np.exceptions.ComplexWarning, TypeError) as error:
+        fault = error
+    if fault:
+        raise ValueError(
+            "check_gradients: complex step needs a forward pass of complex numbers, got one that "
+            f'drops or refuses them ({fault}); use method="central"'
+        ) from fault
+
+
+def _fault(gradient: Array | None, p: Array) -> str:
+    """Say what makes a gradient wrong before any number is compared."""
+    if gradient is None:
+        return "no gradient"
+    if np.shape(gradient) != p.shape:
+        return f"gradient has shape {spell(np.shape(gradient))}"
+    if not np.isfinite(gradient).all():
+        return "gradient holds NaN or infinity"
+    return ""
+
+
+def _check(
+    value: Callable[[Gradients], Any],
+    gradients: Mapping[str, Array | None],
+    arrays: Gradients,
+    scale: float,
+    method: str,
+    full: bool | None,
+    seed: int,
+    dtype: str = "float64",
+    notes: Iterable[str] = (),
+) -> Report:
+    """Compare the gradients of L = `value` at `arrays`; `scale` is Σ |terms of L|."""
+    require_choice("check_gradients", "method", method, TOLERANCES)
+    if not arrays:
+        raise ValueError("check_gradients: there must be something to differentiate, got no arrays")
+    if value(arrays) != value(arrays):
+        raise ValueError(
+            "check_gradients: two equal evaluations must give equal values, got different ones; "
+            "draw random numbers only from the rng that is passed in, and keep no state"
+        )
+    notes = list(notes)
+    if dtype != "float64":
+        notes.append(f"checked on a float64 copy: {dtype} cannot tell rounding from a bug")
+    size = sum(array.size for array in arrays.values())
+    if full is None:
+        full = size <= FULL_LIMIT
+        if not full and method != "taylor":
+            notes.append(
+                f"{size} numbers are more than {FULL_LIMIT}, so {DIRECTIONS} random directions in "
+                "each block were checked; full=True checks every entry"
+            )
+    present = [g for g in gradients.values() if g is not None]
+    whole = float(np.sqrt(sum(np.sum(np.square(g)) for g in present)))
+    if whole == 0:
+        notes.append("every gradient is zero: there was nothing to tell right from wrong")
+    checker = _Checker(value, method, full, scale, whole, np.random.default_rng([seed, 1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        if method == "complex":
+            _require_complex(value, arrays)
+        rows = checker.rows(arrays, gradients)
+    return Report(tuple(rows), method, TOLERANCES[method], full, dtype, tuple(notes))
