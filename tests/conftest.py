@@ -1,11 +1,17 @@
 """What every test shares: the table of tolerances, seeded random numbers, hypothesis' profile."""
 
 import os
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# GRU_NP_TEST_WITHOUT=numba,tqdm runs the suite as if these packages were not installed. This comes
+# before anything imports gru_np: an import of a name that stands for None in sys.modules fails.
+for absent in filter(None, os.environ.get("GRU_NP_TEST_WITHOUT", "").split(",")):
+    sys.modules[absent] = None
 
 # How far two answers may lie apart, by kind of comparison and precision. The margin over what was
 # measured is a factor of at least 5 (float32) and 500 (float64): rounding differs a little between

@@ -14,12 +14,11 @@ import pytest
 from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import GRADIENTS, B, H, draw, run, skips
 
 from gru_np import kernels, recurrence
 from gru_np.gradcheck import check_function
 
-B, I, H = 3, 2, 4  # noqa: E741
-GRADIENTS = ("x", "h0", "W_ih", "W_hh", "b_ih", "b_hh")
 FORMS = pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -30,46 +29,6 @@ def gru(request):
     return SimpleNamespace(
         name=request.param, forward=module.gru_forward, backward=module.gru_backward
     )
-
-
-def draw(rng, T=5, B=B, I=I, H=H, bias=True, h0=True, dtype=np.float64):  # noqa: E741
-    """Random arguments of gru_forward: nothing zero, nothing constant, no two sizes equal."""
-    arrays = {
-        "x": rng.standard_normal((T, B, I)),
-        "h0": rng.standard_normal((B, H)) if h0 else None,
-        "W_ih": rng.standard_normal((3 * H, I)),
-        "W_hh": rng.standard_normal((3 * H, H)) / np.sqrt(H),
-        "b_ih": rng.standard_normal(3 * H) if bias else None,
-        "b_hh": rng.standard_normal(3 * H) if bias else None,
-    }
-    return {n: None if a is None else a.astype(dtype) for n, a in arrays.items()}
-
-
-def holes(rng, T, B):
-    """A mask with holes anywhere: at the first step, the last, and twice running."""
-    mask = rng.random((T, B)) < 0.6
-    mask[0, 0] = mask[-1, -1] = False
-    mask[0, -1] = mask[-1, 0] = True
-    return mask
-
-
-def options(rng, which, T, B):
-    """How steps are left out, by name."""
-    lengths = rng.permutation(np.linspace(0, T, B).round().astype(int))
-    return {
-        "all": {},
-        "lengths": {"lengths": lengths},
-        "mask": {"mask": holes(rng, T, B)},
-        "both": {"lengths": lengths, "mask": holes(rng, T, B)},
-    }[which]
-
-
-def run(gru, arrays, dh=None, **settings):
-    """States and gradients by name, as one dict."""
-    h, saved = gru.forward(**arrays, **settings)
-    if dh is None:
-        return {"h": h}
-    return {"h": h} | dict(zip(GRADIENTS, gru.backward(dh, saved), strict=True))
 
 
 def check(gru, arrays, method="complex", full=None, **settings):
@@ -92,7 +51,7 @@ def check(gru, arrays, method="complex", full=None, **settings):
 def test_forward_equals_scalar_loops(gru, reset_after, dtype, steps, bias, h0, rng):
     T = 5
     arrays = draw(rng, T, bias=bias, h0=h0, dtype=dtype)
-    settings = {"reset_after": reset_after, **options(rng, steps, T, B)}
+    settings = {"reset_after": reset_after, **skips(rng, steps, T, B)}
     expected = naive.gru_forward(
         **{n: None if a is None else a.astype(float).tolist() for n, a in arrays.items()},
         **settings,
@@ -139,7 +98,7 @@ def test_forward_equals_scalar_loops_for_complex_numbers(gru, reset_after, rng):
 @pytest.mark.parametrize("h0", [True, False], ids=["h0", "no_h0"])
 def test_gradients_equal_complex_step_in_every_entry(gru, reset_after, T, steps, bias, h0, rng):
     arrays = draw(rng, T, bias=bias, h0=h0)
-    settings = {"reset_after": reset_after, **options(rng, steps, T, B)}
+    settings = {"reset_after": reset_after, **skips(rng, steps, T, B)}
     report = check(gru, arrays, full=True, **settings)
     report.raise_if_bad()
     assert report.full and {row.name for row in report.rows} == {
@@ -155,7 +114,7 @@ def test_gradients_equal_differences_and_have_taylor_slope_two(
     gru, reset_after, T, steps, method, rng
 ):
     arrays = draw(rng, T)
-    settings = {"reset_after": reset_after, **options(rng, steps, T, B)}
+    settings = {"reset_after": reset_after, **skips(rng, steps, T, B)}
     check(gru, arrays, method, full=True, **settings).raise_if_bad()
 
 
@@ -165,7 +124,7 @@ def test_gradients_equal_differences_and_have_taylor_slope_two(
 def test_gradients_hold_over_a_hundred_steps(gru, reset_after, method, steps, rng):
     T = 100
     arrays = draw(rng, T)
-    settings = {"reset_after": reset_after, **options(rng, steps, T, B)}
+    settings = {"reset_after": reset_after, **skips(rng, steps, T, B)}
     check(gru, arrays, method, full=False, **settings).raise_if_bad()
 
 
@@ -220,7 +179,7 @@ def test_float32_gradients_are_those_of_float64(gru, reset_after, rng):
 def test_kernels_equal_numpy(reset_after, dtype, steps, rng):
     T = 7
     arrays, dh = draw(rng, T, dtype=dtype), rng.standard_normal((T + 1, B, H)).astype(dtype)
-    settings = {"reset_after": reset_after, **options(rng, steps, T, B)}
+    settings = {"reset_after": reset_after, **skips(rng, steps, T, B)}
     both = [
         run(SimpleNamespace(forward=m.gru_forward, backward=m.gru_backward), arrays, dh, **settings)
         for m in (kernels, recurrence)
@@ -413,7 +372,7 @@ def test_dtype_in_is_dtype_out_and_states_are_contiguous(gru, reset_after, dtype
 @pytest.mark.parametrize("steps", ["all", "both"])
 def test_inputs_are_never_modified(gru, reset_after, steps, rng):
     arrays, dh = draw(rng), rng.standard_normal((6, B, H))
-    settings = options(rng, steps, 5, B)
+    settings = skips(rng, steps, 5, B)
     everything = [*arrays.values(), dh, *settings.values()]
     before = [a.copy() for a in everything]
     run(gru, arrays, dh, reset_after=reset_after, **settings)
@@ -425,7 +384,7 @@ def test_inputs_are_never_modified(gru, reset_after, steps, rng):
 @pytest.mark.parametrize("steps", ["all", "both"])
 def test_backward_twice_gives_the_same_gradients(gru, reset_after, steps, rng):
     dh = rng.standard_normal((6, B, H))
-    _, saved = gru.forward(**draw(rng), reset_after=reset_after, **options(rng, steps, 5, B))
+    _, saved = gru.forward(**draw(rng), reset_after=reset_after, **skips(rng, steps, 5, B))
     assert_close(gru.backward(dh, saved), gru.backward(dh, saved), "exact")
 
 
@@ -453,7 +412,7 @@ def fortran(a):
 @pytest.mark.parametrize("steps", ["all", "both"])
 def test_strided_and_read_only_arrays_work(gru, reset_after, dtype, change, steps, rng):
     arrays, dh = draw(rng, dtype=dtype), rng.standard_normal((6, B, H)).astype(dtype)
-    settings = options(rng, steps, 5, B)
+    settings = skips(rng, steps, 5, B)
     changed = {n: change(v) for n, v in settings.items()}
     expected = run(gru, arrays, dh, reset_after=reset_after, **settings)
     arrays = {n: change(a) for n, a in arrays.items()}
