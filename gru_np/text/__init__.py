@@ -1,0 +1,60 @@
+"""Text: from characters and words to arrays for a model, and from a model back to text.
+
+    tokenizer.py   Keras' Tokenizer: words to integers, with every rule of the original
+    vocabulary.py  CharTokenizer and WordTokenizer: for language models, nothing is lost
+    streams.py     ids to arrays: pad_sequences, stream, windows
+    corpus.py      read_text; python_corpus, the text that every Python brings along
+    generation.py  generate, generate_batch, generate_beams, predict_next
+
+The three tokenizers share what a language model needs: `encode`, `decode`, `decoder`, `tokens`,
+`vocab_size`, `special_ids`, and a config that is plain JSON (`tokenizer_config`,
+`tokenizer_from_config`).
+"""
+
+from gru_np.text.corpus import Corpus, python_corpus, read_text
+from gru_np.text.generation import (
+    Generated,
+    Piece,
+    generate,
+    generate_batch,
+    generate_beams,
+    predict_next,
+)
+from gru_np.text.streams import pad_sequences, stream, windows
+from gru_np.text.tokenizer import (
+    Tokenizer,
+    hashing_trick,
+    one_hot,
+    text_to_word_sequence,
+    tokenizer_from_json,
+)
+from gru_np.text.vocabulary import (
+    CharTokenizer,
+    WordTokenizer,
+    tokenizer_config,
+    tokenizer_from_config,
+)
+
+__all__ = [
+    "CharTokenizer",
+    "Corpus",
+    "Generated",
+    "Piece",
+    "Tokenizer",
+    "WordTokenizer",
+    "generate",
+    "generate_batch",
+    "generate_beams",
+    "hashing_trick",
+    "one_hot",
+    "pad_sequences",
+    "predict_next",
+    "python_corpus",
+    "read_text",
+    "stream",
+    "text_to_word_sequence",
+    "tokenizer_config",
+    "tokenizer_from_config",
+    "tokenizer_from_json",
+    "windows",
+]
