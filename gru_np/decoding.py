@@ -555,9 +555,7 @@ def draw(log_p: Scores, rng: np.random.Generator | Sequence[np.random.Generator]
     1
     """
     if log_p.ndim not in (1, 2):
-        raise ValueError(
-            f"sample: scores must have shape (V,) or (B, V), got {log_p.shape}"
-        )
+        raise ValueError(f"sample: scores must have shape (V,) or (B, V), got {log_p.shape}")
     rows = np.atleast_2d(log_p)
     if isinstance(rng, np.random.Generator):
         u = rng.random(len(rows))
@@ -581,9 +579,17 @@ class Beam(NamedTuple):
     """One hypothesis of `beam_search`."""
 
     ids: tuple[int, ...]
-    log_probability: float  # nats, summed over the ids
-    score: float  # log_probability / len(ids) ** length_norm
+    log_probabilities: tuple[float, ...]  # nats, of each id
+    score: float  # log p / len(ids) ** length_norm, what beams are compared by
     ended: bool  # the last id is one of end_ids
+
+
+class _Live(NamedTuple):
+    """A hypothesis that goes on."""
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    log_p: float  # their sum
 
 
 def beam_search(
@@ -594,6 +600,7 @@ def beam_search(
     beam_width: int = 4,
     length_norm: float = 0.0,
     end_ids: Collection[int] = (),
+    forbidden: Collection[int] = (),
 ) -> list[Beam]:
     """Search the most likely continuations.
 
@@ -616,6 +623,8 @@ def beam_search(
         0 compares log-probabilities, which favours short endings; 1 their mean per token.
     end_ids : collection of int
         Tokens that end a hypothesis (and are part of it).
+    forbidden : collection of int
+        Tokens never to choose; their probability is not given to the others.
 
     Returns
     -------
@@ -641,7 +650,7 @@ def beam_search(
     >>> from gru_np import decoding
     >>> step = lambda ids, state: (np.log([[0.5, 0.5], [0.9, 0.1]])[ids], None)
     >>> best, *_ = decoding.beam_search(step, None, np.log([0.6, 0.4]), length=2, beam_width=2)
-    >>> best.ids, round(float(np.exp(best.log_probability)), 2)
+    >>> best.ids, round(float(np.exp(best.score)), 2)
     ((1, 0), 0.36)
     """
     if length < 1 or beam_width < 1:
@@ -651,47 +660,52 @@ def beam_search(
         )
     if not 0 <= length_norm < np.inf:
         raise ValueError(f"beam_search: length_norm must be a number >= 0, got {length_norm}")
-    logits = as_scores(start_logits, "beam_search")
-    if logits.ndim != 1:
-        raise ValueError(
-            f"beam_search: start_logits must have shape (vocabulary,), got {logits.shape}"
-        )
-    V = len(logits)
+    start = as_scores(start_logits, "beam_search")
+    if start.ndim != 1:
+        raise ValueError(f"beam_search: start_logits must have shape (V,), got {start.shape}")
+    V = len(start)
     ends = frozenset(_ids(end_ids, V, "beam_search").tolist())
-    logits = logits[None]
-    live: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    barred = _ids(forbidden, V, "beam_search")
+    log_p = log_softmax(start[None])
+    live = [_Live((), (), 0.0)]
     finished: list[Beam] = []
 
-    def finish(ids: tuple[int, ...], log_p: float, ended: bool) -> None:
-        finished.append(Beam(ids, log_p, log_p / len(ids) ** length_norm, ended))
+    def finish(y: _Live, ended: bool) -> None:
+        score = y.log_p / len(y.ids) ** length_norm
+        finished.append(Beam(y.ids, y.log_probabilities, score, ended))
 
     for t in range(1, length + 1):
-        total = (np.array([log_p for _, log_p in live])[:, None] + log_softmax(logits)).ravel()
+        log_p[:, barred] = -np.inf
+        total = (np.array([y.log_p for y in live])[:, None] + log_p).ravel()
         # Each row has at most len(ends) ended continuations: these hold beam_width others.
         order = np.argsort(-total, kind="stable")[: beam_width * (1 + len(ends))]
         before, live, rows = live, [], []
         for candidate in order[np.isfinite(total[order])].tolist():
             row, token = divmod(candidate, V)
-            ids, log_p = (*before[row][0], token), float(total[candidate])
+            y = _Live(
+                (*before[row].ids, token),
+                (*before[row].log_probabilities, float(log_p[row, token])),
+                float(total[candidate]),
+            )
             if token in ends:
-                finish(ids, log_p, True)
+                finish(y, ended=True)
             else:
-                live.append((ids, log_p))
+                live.append(y)
                 rows.append(row)
                 if len(live) == beam_width:
                     break
         if not live:
             break
         if t == length:
-            for ids, log_p in live:
-                finish(ids, log_p, False)
+            for y in live:
+                finish(y, ended=False)
             break
         if len(finished) >= beam_width:
             worst = sorted((beam.score for beam in finished), reverse=True)[beam_width - 1]
-            if worst >= live[0][1] / length**length_norm:
+            if worst >= live[0].log_p / length**length_norm:
                 break
-        raw, state = step(np.array([ids[-1] for ids, _ in live]), select_rows(state, rows))
-        logits = as_scores(raw, "beam_search")
+        logits, state = step(np.array([y.ids[-1] for y in live]), select_rows(state, rows))
+        log_p = log_softmax(logits)
     return sorted(finished, key=lambda beam: -beam.score)[:beam_width]
 
 

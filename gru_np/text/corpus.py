@@ -98,10 +98,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ) from None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if len(text) < 2:
-        raise ValueError(
-            f"{name}: the file holds {len(text)} character{'s'[: 1 - len(text)]}; "
-            "a text of at least two is needed"
-        )
+        held = "a single character" if text else "nothing but a byte order mark"
+        raise ValueError(f"{name}: the file holds {held}; a text of at least two is needed")
     return text
 
 

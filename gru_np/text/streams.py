@@ -111,8 +111,8 @@ def pad_sequences(
         if maxlen == 0:
             if len(kept) > 1:
                 raise ValueError(
-                    'pad_sequences: maxlen=0 needs truncating="post"; "pre" keeps the last 0 items, '
-                    "which in Python's slices is all of them"
+                    'pad_sequences: maxlen=0 needs truncating="post"; "pre" takes the slice [-0:], '
+                    "which is everything"
                 )
         elif padding == "pre":
             padded[position, maxlen - len(kept) :] = kept

@@ -62,7 +62,7 @@ def text_to_word_sequence(
     """
     if lower:
         input_text = input_text.lower()
-    separated = input_text.translate(str.maketrans(dict.fromkeys(filters, split)))
+    separated = input_text.translate({ord(character): split for character in filters})
     return [word for word in separated.split(split) if word]
 
 
@@ -75,7 +75,7 @@ def hashing_trick(
     split: str = " ",
     analyzer: Analyzer | None = None,
 ) -> list[int]:
-    """Indices of words by hashing, without a vocabulary.
+    """Number words by hashing, without a vocabulary.
 
     index = hash(word) mod (n - 1) + 1, so 1..n-1; different words may share one
 
@@ -104,17 +104,15 @@ def hashing_trick(
     --------
     >>> from gru_np.text import hashing_trick
     >>> hashing_trick("The cat saw the dog", 100, "md5")
-    [3, 17, 40, 3, 15]
+    [51, 3, 21, 51, 33]
     """
-    if hash_function == "md5":
-
-        def hash_of(word: str) -> int:
-            return int(hashlib.md5(word.encode(), usedforsecurity=False).hexdigest(), 16)
-
+    hash_of: Callable[[str], int]
+    if hash_function is None:
+        hash_of = hash
+    elif hash_function == "md5":
+        hash_of = _md5
     elif callable(hash_function):
         hash_of = hash_function
-    elif hash_function is None:
-        hash_of = hash
     else:
         raise ValueError(
             f'hashing_trick: hash_function must be callable, "md5" or None, got {hash_function!r}'
@@ -124,6 +122,10 @@ def hashing_trick(
     else:
         words = analyzer(text)
     return [hash_of(word) % (n - 1) + 1 for word in words]
+
+
+def _md5(word: str) -> int:
+    return int(hashlib.md5(word.encode(), usedforsecurity=False).hexdigest(), 16)
 
 
 def one_hot(
@@ -568,7 +570,7 @@ class Tokenizer:
     # ------------------------------------------------------------------------- saving
 
     def get_config(self) -> dict[str, Any]:
-        """Settings and vocabulary; the five tables are JSON strings, as in Keras.
+        """Describe settings and vocabulary; the five tables are JSON strings, as in Keras.
 
         Returns
         -------
@@ -702,7 +704,7 @@ class Tokenizer:
         return [self.index_word.get(index, "") for index in range(self.vocab_size)]
 
     def encode(self, text: Any) -> NDArray[np.int32]:
-        """Indices of one text.
+        """Number the words of one text.
 
         Parameters
         ----------
@@ -809,7 +811,9 @@ class Tokenizer:
 
     def _require_fitted(self, who: str) -> None:
         if not self.word_index:
-            raise ValueError(f"Tokenizer.{who}: there is no vocabulary yet; call fit_on_texts first")
+            raise ValueError(
+                f"Tokenizer.{who}: there is no vocabulary yet; call fit_on_texts first"
+            )
 
     def _require_texts(self, texts: Any, who: str) -> None:
         if isinstance(texts, (str, bytes)):

@@ -268,7 +268,7 @@ class CharTokenizer(_Vocabulary):
         return self._require_id
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, plain JSON.
+        """Return the constructor arguments, plain JSON.
 
         Returns
         -------
@@ -314,7 +314,7 @@ class CharTokenizer(_Vocabulary):
 
 @functools.cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    r"""The token of `split="punctuation"`, and whether a token is a word.
+    r"""Compile the token of `split="punctuation"`, and what a word is.
 
     A word is letters, digits, underscores and combining marks (which Python's \w leaves out, though
     Indic vowels and decomposed accents are such), with apostrophes inside. The single space between
@@ -475,6 +475,32 @@ class WordTokenizer(_Vocabulary):
         """
         return np.array([self._id_of.get(token, 0) for token in self.split_text(text)], np.int32)
 
+    def encode_prompt(self, text: str) -> NDArray[np.int32]:
+        """Ids of a text that is to be continued.
+
+        A space at the end is the one before the next word, as in the middle of a text: no token of
+        its own after a word, part of the sign after a comma.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        (n,) int32
+
+        Examples
+        --------
+        >>> from gru_np import text
+        >>> tokenizer = text.WordTokenizer.fit("to be, or not to be, ")
+        >>> [tokenizer.tokens[i] for i in tokenizer.encode_prompt("or not, ")]
+        ['or', 'not', ', ']
+        >>> [tokenizer.tokens[i] for i in tokenizer.encode_prompt("or not ")]
+        ['or', 'not']
+        """
+        # The next word, whatever it is, is one token: put one there and take it away.
+        return self.encode(text + "x")[:-1] if re.search(r"\S $", text) else self.encode(text)
+
     def decode(self, ids: ArrayLike) -> str:
         """Text of ids.
 
@@ -531,7 +557,7 @@ class WordTokenizer(_Vocabulary):
         return write
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, plain JSON.
+        """Return the constructor arguments, plain JSON.
 
         Returns
         -------
