@@ -14,6 +14,7 @@ Keras' follows the hash seed of the process.
 
 import hashlib
 import json
+import operator
 import warnings
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +76,7 @@ def hashing_trick(
     split: str = " ",
     analyzer: Analyzer | None = None,
 ) -> list[int]:
-    """Number words by hashing, without a vocabulary.
+    """Turn words into numbers by hashing, without a vocabulary.
 
     index = hash(word) mod (n - 1) + 1, so 1..n-1; different words may share one
 
@@ -625,7 +626,10 @@ class Tokenizer:
     def from_config(
         cls, config: dict[str, Any], analyzer: Analyzer | None = None, strict: bool = False
     ) -> "Tokenizer":
-        """Rebuild a tokenizer from `get_config`, ready to be fitted further.
+        """Rebuild a tokenizer from `get_config`.
+
+        It can be fitted further; Keras' raises KeyError then, as its tables come back as plain
+        dicts without a default.
 
         Parameters
         ----------
@@ -648,25 +652,20 @@ class Tokenizer:
         >>> Tokenizer.from_config(Tokenizer(num_words=9).get_config()).num_words
         9
         """
-        settings = dict(config)
         try:
-            tables = [
-                {str(key): value for key, value in json.loads(settings.pop(name)).items()}
-                for name in ("word_counts", "word_docs", "word_index")
-            ]
-            by_index = [
-                {int(key): value for key, value in json.loads(settings.pop(name)).items()}
-                for name in ("index_docs", "index_word")
-            ]
+            settings = dict(config)
+            word_counts, word_docs, word_index, index_docs, index_word = (
+                json.loads(settings.pop(name)).items()
+                for name in ("word_counts", "word_docs", "word_index", "index_docs", "index_word")
+            )
             tokenizer = cls(analyzer=analyzer, strict=strict, **settings)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            tokenizer.word_counts = OrderedDict((w, operator.index(n)) for w, n in word_counts)
+            tokenizer.word_docs.update((w, operator.index(n)) for w, n in word_docs)
+            tokenizer.word_index = {word: operator.index(i) for word, i in word_index}
+            tokenizer.index_docs.update((int(i), operator.index(n)) for i, n in index_docs)
+            tokenizer.index_word = {int(i): str(word) for i, word in index_word}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"Tokenizer: not the config of a Tokenizer: {error!r}") from error
-        word_counts, word_docs, tokenizer.word_index = tables
-        tokenizer.word_counts = OrderedDict(word_counts)
-        # Keras leaves plain dicts here, so that fitting a new word after loading raises KeyError.
-        tokenizer.word_docs = defaultdict(int, word_docs)
-        tokenizer.index_docs = defaultdict(int, by_index[0])
-        tokenizer.index_word = by_index[1]
         return tokenizer
 
     # ----------------------------------------------- beyond Keras: what models and generate need
@@ -704,7 +703,7 @@ class Tokenizer:
         return [self.index_word.get(index, "") for index in range(self.vocab_size)]
 
     def encode(self, text: Any) -> NDArray[np.int32]:
-        """Number the words of one text.
+        """Turn one text into the indices of its words.
 
         Parameters
         ----------
