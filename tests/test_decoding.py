@@ -307,7 +307,7 @@ def plain_beams(table, start, length, width, length_norm, ends):
 @pytest.mark.parametrize("seed", range(6))
 def test_beams_equal_a_plain_beam_search_that_never_stops_early(seed, length_norm):
     table, step = second_order(4, seed)
-    table[:, :, 1] += 5  # the end is likely, so that a search can stop early
+    table[:, :, 1] += 9  # the end is likely, so that a search can stop early
     start = np.random.default_rng(seed).standard_normal(4)
     state = [{"last": np.zeros((1, 1), int)}, None]
     widths = []
