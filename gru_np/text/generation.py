@@ -90,8 +90,9 @@ def generate(
     seed : int, optional
         The same seed, model and prompt give the same text; None is new every time.
     stop : str or iterable of str, optional
-        End before the first of these appears. Text that could be the beginning of one is held back
-        until that is decided, so that no part of it is ever yielded.
+        End as soon as one of these is complete, and before it (before the leftmost, if one token
+        completes several). Text that could be the beginning of one is held back until that is
+        decided.
     tokenizer : object, optional
         None is `model.tokenizer`.
     allowed : str or iterable of str, optional
