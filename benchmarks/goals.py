@@ -1,0 +1,180 @@
+"""What gru_np sets out to reach, and whether a run reached it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .contestants import OURS
+from .problems import case_from
+from .statistics import medians, ratio
+
+MEMORY_BOUND = "1,100,256,512"
+NAMED = {"32,100,64,256", "20,35,650,650", "32,128,512,512"}
+TINY = "100,32,16,1,4,2"
+
+
+class Measured(NamedTuple):
+    """One measured number and what it should at least be."""
+
+    where: str
+    value: float
+    bound: float
+
+
+class Goal(NamedTuple):
+    """A sentence and how to measure it."""
+
+    text: str
+    measure: Callable[[dict[str, Any]], Iterator[Measured]]
+
+
+Cases = Iterator[tuple[str, str, dict[str, Any]]]
+
+
+def cases(results: dict[str, Any], section: str, threads: str | None = None) -> Cases:
+    """Threads, label and record of every case of a section."""
+    for n, found in results["sections"].get(section, {}).items():
+        if threads in (None, n):
+            for label, record in found.items():
+                yield n, label, record
+
+
+def _ahead(*sections: str) -> Callable[[dict[str, Any]], Iterator[Measured]]:
+    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+        for section in sections:
+            for n, label, record in cases(results, section):
+                if record.get("ratio"):
+                    yield Measured(f"{section} ({label}), {n} threads", record["ratio"], 1.0)
+
+    return measure
+
+
+def _median(section: str, bound: float, rival: str = "") -> Callable[..., Iterator[Measured]]:
+    """The median ratio to one rival, or to each case's best one, for every number of threads."""
+
+    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+        for n in results["sections"].get(section, {}):
+            found = [
+                ratio(record["contestants"], rival or record["best_rival"], OURS)
+                for _, _, record in cases(results, section, n)
+            ]
+            ratios = [r for r in found if r]
+            if ratios:
+                yield Measured(f"{n} threads", float(np.median(ratios)), bound)
+
+    return measure
+
+
+def _against(
+    rival: str, bound: float, *sections: str, only: str = "", but: str = ""
+) -> Callable[..., Iterator[Measured]]:
+    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+        for section in sections:
+            for n, label, record in cases(results, section):
+                found = ratio(record["contestants"], rival, OURS)
+                if found and label != but and (not only or label == only):
+                    yield Measured(f"{section} ({label}), {n} threads", found, bound)
+
+    return measure
+
+
+def _peak(section: str, named: float, elsewhere: float) -> Callable[..., Iterator[Measured]]:
+    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+        for _, label, record in cases(results, section, "1"):
+            share = record["contestants"].get(OURS, {}).get("peak share")
+            case = case_from(record["case"])
+            if share and (label in NAMED or case.B >= 8):
+                bound = named if label in NAMED else elsewhere
+                yield Measured(f"({label})", share, bound)
+
+    return measure
+
+
+def _two_threads(results: dict[str, Any]) -> Iterator[Measured]:
+    for section in ("forward", "training", "language_model"):
+        for _, label, record in cases(results, section, "1"):
+            both = results["sections"][section].get("2", {}).get(label)
+            one = medians(record["contestants"]).get(OURS, 0.0)
+            if both and OURS in medians(both["contestants"]):
+                case = case_from(record["case"])
+                if case.B >= 16 and one > 1e-3:
+                    speedup = one / medians(both["contestants"])[OURS]
+                    yield Measured(f"{section} ({label})", speedup, 1.7)
+
+
+def _cold(label: str, rival: str, ours: str, factor: float) -> Callable[..., Iterator[Measured]]:
+    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+        for _, _, record in (c for c in cases(results, "cold") if c[1] == label):
+            found = ratio(record["contestants"], rival, ours)
+            if found:
+                yield Measured(f"{rival} / {ours}", found, factor)
+
+    return measure
+
+
+def _memory(results: dict[str, Any]) -> Iterator[Measured]:
+    for _, label, record in cases(results, "memory"):
+        rows = record["contestants"]
+        if "bytes" in rows.get("torch", {}) and "bytes" in rows.get(OURS, {}):
+            yield Measured(label, rows["torch"]["bytes"] / rows[OURS]["bytes"], 1.0)
+
+
+def _import(results: dict[str, Any]) -> Iterator[Measured]:
+    for _, _, record in (c for c in cases(results, "cold") if c[1] == "import"):
+        seconds = medians(record["contestants"])
+        if "numpy" in seconds and OURS in seconds:
+            yield Measured("import numpy / import gru_np", seconds["numpy"] / seconds[OURS], 1 / 1.3)
+
+
+GOALS = [
+    Goal("forward: ahead of the best rival at every shape", _ahead("forward")),
+    Goal("forward: 1.15 times the best rival in the median", _median("forward", 1.15)),
+    Goal(
+        f"forward: 2.5 times torch at every shape but ({MEMORY_BOUND}), which memory bounds",
+        _against("torch", 2.5, "forward", but=MEMORY_BOUND),
+    ),
+    Goal(
+        "forward, one thread: 85 % of the peak on the three large shapes, 75 % from B = 8",
+        _peak("forward", 0.85, 0.75),
+    ),
+    Goal("forward + backward: ahead of the best rival at every shape", _ahead("training")),
+    Goal("forward + backward: 1.5 times the best rival in the median", _median("training", 1.5)),
+    Goal("forward + backward: 2.5 times torch in the median", _median("training", 2.5, "torch")),
+    Goal(
+        "forward + backward, one thread: 75 % of the peak on the three, 60 % from B = 8",
+        _peak("training", 0.75, 0.60),
+    ),
+    Goal(
+        "language-model steps and generation: ahead of every rival",
+        _ahead("language_model", "generation"),
+    ),
+    Goal(
+        "language-model steps and generation: twice torch each",
+        _against("torch", 2.0, "language_model", "generation"),
+    ),
+    Goal(
+        "the tiny step: ten times Keras on TensorFlow",
+        _against("keras-tensorflow", 10.0, "language_model", only=TINY),
+    ),
+    Goal("two threads: 1.7 times one thread from B = 16 and a millisecond", _two_threads),
+    Goal(
+        "cold start: no slower than ONNX Runtime", _cold("predict", "onnxruntime", OURS, 1.0)
+    ),
+    Goal("import gru_np: at most 1.3 times import numpy", _import),
+    Goal("peak memory of training: at most torch's", _memory),
+]
+
+
+def judged(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each goal with something measured: text, number of cases, those that miss, the worst."""
+    table = []
+    for goal in GOALS:
+        found = list(goal.measure(results))
+        if found:
+            worst = min(found, key=lambda m: m.value / m.bound)
+            missed = [m for m in found if m.value < m.bound]
+            table.append({"text": goal.text, "of": len(found), "missed": missed, "worst": worst})
+    return table
+
+

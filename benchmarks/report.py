@@ -1,0 +1,298 @@
+"""Tables in Markdown from the JSON of a run; the README's stand between two markers."""
+
+from pathlib import Path
+from typing import Any
+
+from . import goals
+from .contestants import CONTESTANTS, OURS
+from .statistics import medians, ratio
+
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+TITLES = {
+    "forward": "Forward: B, T, I, H",
+    "training": "Forward + backward (input gradient included): B, T, I, H",
+    "language_model": "Language-model training step: V, E, H, layers, B, T",
+    "generation": "Generation, one character at a time: V, E, H, layers, B, T",
+}
+NONE = "-"
+
+
+def time(seconds: float) -> str:
+    """Three digits, in the unit that suits."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= 0.9995 * scale:
+            value = seconds / scale
+            digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def times(value: float | None) -> str:
+    """A ratio; one below 1 is a loss and says so."""
+    if value is None:
+        return NONE
+    text = f"{value:.2f}" if value < 9.995 else f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
+    return f"{text} ×" if value >= 1 else f"**{text} ×**"
+
+
+def percent(value: float | None) -> str:
+    """A share."""
+    return NONE if value is None else f"{100 * value:.0f} %"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def shown(label: str) -> str:
+    """A label with a blank after each comma."""
+    return label.replace(",", ", ")
+
+
+def threads_text(n: str) -> str:
+    """One thread, 2 threads."""
+    return "one thread" if n == "1" else f"{n} threads"
+
+
+# ------------------------------------------------------------------------------ the machine
+
+
+def machine_text(results: dict[str, Any]) -> str:
+    """Processor, peak, versions, date."""
+    m = results["machine"]
+    caches = ", ".join(f"{k} {v >> 10} KiB" for k, v in m["caches"].items())
+    lines = [f"{m['cpu']}, {m['cores']} cores ({caches}; {', '.join(m['features'])}), {m['system']}."]
+    for n, peak in results["peak"].items():
+        lines.append(
+            f"Measured with {threads_text(n)}: {peak['GHz']:.2f} GHz, "
+            f"{peak['GFLOP/s']:.0f} GFLOP/s of float32 fused multiply-adds "
+            f"({percent(peak['GFLOP/s'] / peak['theory GFLOP/s'])} of two units of "
+            f"{peak['lanes']:.0f} lanes), reads {peak['L2 read GB/s']:.0f} GB/s from L2 and "
+            f"{peak['L3 read GB/s']:.0f} GB/s from L3, triad {peak['triad GB/s']:.0f} GB/s."
+        )
+    versions = ", ".join(f"{k} {v}" for k, v in sorted(results["versions"].items()))
+    commit = f" ({m['commit']})" if m["commit"] else ""
+    lines.append(f"gru_np {m['gru_np']}{commit}, Python {m['python']}, {versions}.")
+    absent = "; ".join(f"{k}: {v}" for k, v in results["absent"].items())
+    if absent:
+        lines.append(f"Absent: {absent}.")
+    busiest = max(
+        (r.get("others_cores", 0.0) for s in results["sections"] for _, _, r in goals.cases(results, s)),
+        default=0.0,
+    )
+    lines.append(
+        f"Run {results['started']} to {results['finished']}; other processes kept at most "
+        f"{busiest:.2f} cores busy during any case."
+    )
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------ short tables
+
+
+def _ours(record: dict[str, Any]) -> str:
+    """The contestant that stands for us: the compiled one, or NumPy where numba is missing."""
+    rows = medians(record["contestants"])
+    return OURS if OURS in rows else next((n for n in rows if CONTESTANTS[n].ours), "")
+
+
+def _against_best(record: dict[str, Any]) -> str:
+    best, ours = record["best_rival"], _ours(record)
+    if not best or not ours:
+        return NONE
+    return f"{times(ratio(record['contestants'], best, ours))} {best}"
+
+
+def short_layer_table(results: dict[str, Any], n: str) -> str:
+    """One row a shape: forward, and forward + backward."""
+    sections = results["sections"]
+    forward = sections.get("forward", {}).get(n, {})
+    training = sections.get("training", {}).get(n, {})
+    rows = []
+    for label in dict.fromkeys([*forward, *training]):
+        row = [shown(label)]
+        for record in (forward.get(label), training.get(label)):
+            ours = record and _ours(record)
+            if not record or not ours:
+                row += [NONE] * 4
+                continue
+            mine = record["contestants"][ours]
+            row += [
+                time(mine["median"]),
+                percent(mine.get("peak share")),
+                _against_best(record),
+                times(ratio(record["contestants"], "torch", ours)),
+            ]
+        rows.append(row)
+    columns = ["of peak", "best rival", "torch"]
+    return table(["B, T, I, H", "forward", *columns, "forward + backward", *columns], rows)
+
+
+def short_model_table(results: dict[str, Any], n: str) -> str:
+    """One row a language model, then generation."""
+    rows = []
+    for section, unit in (("language_model", "tokens/s"), ("generation", "characters/s")):
+        for label, record in results["sections"].get(section, {}).get(n, {}).items():
+            ours = _ours(record)
+            if not ours:
+                continue
+            seconds, case = record["contestants"][ours]["median"], record["case"]
+            tokens = case["B"] * case["T"]
+            what = "step" if section == "language_model" else "generate"
+            each = seconds if section == "language_model" else seconds / tokens
+            rows.append(
+                [
+                    f"{what} ({shown(label)})",
+                    time(each),
+                    f"{tokens / seconds:,.0f} {unit}",
+                    _against_best(record),
+                    times(ratio(record["contestants"], "torch", ours)),
+                ]
+            )
+    head = ["V, E, H, layers, B, T", "step or character", "rate", "best rival", "torch"]
+    return table(head, rows) if rows else ""
+
+
+def fresh_table(results: dict[str, Any]) -> str:
+    """Cold start, imports, memory and size, whoever has them."""
+    parts = []
+    cold = results["sections"].get("cold", {}).get("-", {})
+    for label, title in (
+        ("predict", "fresh process: import, load a model file, predict once"),
+        ("import", "fresh process: import only"),
+    ):
+        if label in cold:
+            rows = cold[label]["contestants"].items()
+            cells = [[name, time(row["median"])] for name, row in rows if "median" in row]
+            cells += [[name, problem(row)] for name, row in rows if "median" not in row]
+            parts.append(table([title, "median"], cells))
+    for label, record in results["sections"].get("memory", {}).get("-", {}).items():
+        section, _, case = label.partition(" ")
+        what = "forward + backward" if section == "training" else "language-model step"
+        cells = [
+            [name, f"{row['bytes'] / 1e6:,.0f} MB", f"{row['imported'] / 1e6:,.0f} MB"]
+            for name, row in record["contestants"].items()
+            if "bytes" in row
+        ]
+        head = [f"{what} ({shown(case)}), one thread", "peak memory", "of it after import"]
+        parts.append(table(head, cells))
+    for record in results["sections"].get("size", {}).get("-", {}).values():
+        cells = [
+            [name, f"{row['bytes'] / 1e6:,.0f} MB", str(row["distributions"])]
+            for name, row in record["contestants"].items()
+        ]
+        parts.append(table(["install with all it requires", "size", "distributions"], cells))
+    return "\n\n".join(parts)
+
+
+# ------------------------------------------------------------------------------- full tables
+
+
+def problem(row: dict[str, Any]) -> str:
+    """Why a row has no time."""
+    if row.get("agrees") is False:
+        return f"disagrees: {row['array']} {row['error']:.1e} (allowed {row['tolerance']:.0e})"
+    for key in ("unsupported", "failed", "disagrees"):
+        if key in row:
+            return f"{key}: {row[key]}"
+    return NONE
+
+
+def full_table(results: dict[str, Any], section: str, n: str) -> str:
+    """Everyone's median with quartiles; below it who has none, and why."""
+    found = results["sections"][section][n]
+    names = [c for c in CONTESTANTS if any(c in medians(r["contestants"]) for r in found.values())]
+    rows, reasons = [], []
+    for label, record in found.items():
+        row = [shown(label)]
+        for name in names:
+            one = record["contestants"].get(name, {})
+            if "median" in one:
+                share = f", {percent(one['peak share'])}" if one.get("peak share") else ""
+                text = f"{time(one['median'])} ({time(one['q1'])} to {time(one['q3'])}{share})"
+                row.append(f"**{text}**" if name == record["best_rival"] else text)
+            else:
+                row.append(NONE)
+        rows.append([*row, _against_best(record)])
+        for name, one in record["contestants"].items():
+            if "median" not in one and "unsupported" not in one:
+                reasons.append(f"- {name} ({shown(label)}): {problem(one)}")
+    errors = [
+        f"{name} {worst:.1e}"
+        for name in names
+        if (worst := max(r["contestants"].get(name, {}).get("error", 0.0) for r in found.values()))
+    ]
+    lines = [table([TITLES[section].partition(": ")[2], *names, "ratio"], rows), ""]
+    lines += [*reasons, ""] if reasons else []
+    return "\n".join([*lines, f"Largest error against float64: {', '.join(errors)}."])
+
+
+def goals_table(results: dict[str, Any]) -> str:
+    """Reached or missed, with the worst number."""
+    rows = [
+        [
+            goal["text"],
+            "reached" if not goal["missed"] else f"**missed {len(goal['missed'])} of {goal['of']}**",
+            f"{goal['worst'].value:.2f} of {goal['worst'].bound:.2f}: {goal['worst'].where}",
+        ]
+        for goal in goals.judged(results)
+    ]
+    return table(["goal", "", "nearest or worst"], rows) if rows else ""
+
+
+def readme_text(results: dict[str, Any]) -> str:
+    """What stands in the README."""
+    counts = dict.fromkeys(n for s in TITLES for n in results["sections"].get(s, {}))
+    parts = [
+        "Medians; `best rival` and `torch` say how many times as long they take (bold: we lose). "
+        "`of peak` is the share of the measured fused-multiply-add peak."
+    ]
+    for n in counts:
+        layers, models = short_layer_table(results, n), short_model_table(results, n)
+        parts += [f"**{threads_text(n).capitalize()}**", layers, models]
+    parts += [fresh_table(results), machine_text(results)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def full_text(results: dict[str, Any], plots: list[str]) -> str:
+    """What stands beside the JSON."""
+    parts = ["# Benchmark", machine_text(results)]
+    text = goals_table(results)
+    parts += ["## Goals", text] if text else []
+    parts += [f"![{name}]({name})" for name in plots]
+    for section, title in TITLES.items():
+        for n in results["sections"].get(section, {}):
+            heading = f"## {title.partition(':')[0]}, {threads_text(n)}"
+            parts += [heading, full_table(results, section, n)]
+    fresh = fresh_table(results)
+    parts += ["## Fresh processes, memory, size", fresh] if fresh else []
+    note = (
+        "Median (first to third quartile, share of the measured peak) of the repetitions; bold: the "
+        "best rival; ratio: its median over ours."
+    )
+    return "\n\n".join([*parts, note]) + "\n"
+
+
+def insert(page: str, text: str) -> str:
+    """Replace what stands between the markers of a page; a page without them stays as it is."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return page
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def write(results: dict[str, Any], path: Path, readme: Path | None) -> str:
+    """Tables and plots beside the JSON, and the README's; returns what was written, in words."""
+    from . import plots
+
+    figures = plots.write(results, path)
+    page = path.with_suffix(".md")
+    page.write_text(full_text(results, [figure.name for figure in figures]))
+    written = [str(page), *map(str, figures)]
+    if readme and readme.exists() and BEGIN in readme.read_text():
+        readme.write_text(insert(readme.read_text(), readme_text(results)))
+        written.append(str(readme))
+    return f"{goals_table(results)}\n\nwritten: {', '.join([str(path), *written])}"

@@ -1,0 +1,36 @@
+"""Medians and quartiles of repetitions, and what follows from them."""
+
+from typing import Any
+
+import numpy as np
+
+from .contestants import CONTESTANTS
+
+
+def summary(seconds: list[float]) -> dict[str, Any]:
+    """Median, quartiles, fastest and number, in seconds."""
+    q1, median, q3 = np.percentile(seconds, [25, 50, 75])
+    return {
+        "median": float(median),
+        "q1": float(q1),
+        "q3": float(q3),
+        "fastest": float(min(seconds)),
+        "repeats": len(seconds),
+    }
+
+
+def medians(results: dict[str, Any]) -> dict[str, float]:
+    """Seconds of the contestants that have a median."""
+    return {name: row["median"] for name, row in results.items() if "median" in row}
+
+
+def best_rival(results: dict[str, Any]) -> str:
+    """The fastest contestant that is not ours; "" if there is none."""
+    rivals = {k: v for k, v in medians(results).items() if not CONTESTANTS[k].ours}
+    return min(rivals, key=rivals.__getitem__, default="")
+
+
+def ratio(results: dict[str, Any], rival: str, ours: str) -> float | None:
+    """How many times as long the rival takes; None if either has no time."""
+    seconds = medians(results)
+    return seconds[rival] / seconds[ours] if rival in seconds and ours in seconds else None
