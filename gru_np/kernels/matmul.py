@@ -1,0 +1,298 @@
+"""Matrix products by register tiles on packed panels.
+
+    c[m, v] = start[m, v] + sum over k of a[m, k] * b[k, v]
+
+A tile of up to ROWS rows by 3 vectors keeps its sums in registers for the whole of k. Its right
+side is a panel: for each k the few vectors it needs, side by side, packed once and reused.
+
+A packed matrix is a row of blocks, each one vector wide, cut into panels of 3 blocks (of 2 where
+`panel_width` finds that fills the registers better). A panel is stored as [k][block][lane] and the
+panels follow each other, so the one that begins at a block lies at block * depth * lanes.
+
+Every element is one chain of fused multiply-adds, first k first, from its start. Tile shape, cuts
+in rows or in depth and the number of threads do not change a bit of it.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from gru_np.kernels._jit import inner
+from gru_np.kernels.vector import (
+    REGISTER_BYTES,
+    ROWS,
+    VECTORS,
+    Emit,
+    element_address,
+    lanes,
+    load,
+    store,
+)
+
+# A slice of a panel this deep takes 24 KiB and stays in the first-level cache.
+DEPTH = 24 * 1024 // (3 * REGISTER_BYTES)
+INT64 = ir.IntType(64)
+
+
+@intrinsic
+def address(typingctx, array, index):
+    """Address of array[index] as an integer; the array must outlive its use."""
+
+    def emit(context, builder, sig, args):
+        return builder.ptrtoint(element_address(context, builder, sig.args[0], *args), INT64)
+
+    return types.intp(array, types.intp), emit
+
+
+def make_tile(rows, blocks, packed=False):
+    """Write a register tile of `rows` x `blocks` vectors as an intrinsic.
+
+    a, b, start and c are addresses, the row and panel strides count elements, and `like` is an
+    array that tells the dtype. `packed` says that a is [k][ROWS] rather than rows of k. More than
+    3 blocks are several panels, whose sums lie side by side in c all the same.
+    """
+
+    @intrinsic
+    def tile(typingctx, like, a, a_row, b, b_panel, start, start_row, c, c_row, depth):
+        vector = VECTORS[like.dtype]
+
+        def emit(context, builder, sig, args):
+            _, a, a_row, b, b_panel, start, start_row, c, c_row, depth = args
+            e = Emit(context, builder, vector)
+            const = lambda i: ir.Constant(INT64, i)  # noqa: E731
+            at = lambda pointer, i: builder.gep(pointer, [i])  # noqa: E731
+            a0, b0, s0, c0 = (builder.inttoptr(p, e.element.as_pointer()) for p in (a, b, start, c))
+            cells = [(m, v) for m in range(rows) for v in range(blocks)]
+            a_rows = [
+                at(a0, const(m) if packed else builder.mul(a_row, const(m))) for m in range(rows)
+            ]
+            panels = [at(b0, builder.mul(b_panel, const(p))) for p in range(-(-blocks // 3))]
+
+            def cell(base, row, m, v):
+                return at(base, builder.add(builder.mul(row, const(m)), const(v * e.lanes)))
+
+            first = {mv: e.at(cell(s0, start_row, *mv)) for mv in cells}
+            before = builder.block
+            loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
+            builder.cbranch(builder.icmp_signed(">", depth, const(0)), loop, done)
+
+            builder.position_at_end(loop)
+            k = builder.phi(INT64)
+            sums = {mv: builder.phi(e.type) for mv in cells}
+            k.add_incoming(const(0), before)
+            from_b = builder.mul(k, const(min(blocks, 3) * e.lanes))
+            from_a = builder.mul(k, const(ROWS if packed else 1))
+            bs = [
+                e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes))) for v in range(blocks)
+            ]
+            new = {}
+            for m in range(rows):
+                am = e.splat(builder.load(at(a_rows[m], from_a)))
+                for v in range(blocks):
+                    new[m, v] = e.fma(am, bs[v], sums[m, v])
+            following = builder.add(k, const(1))
+            k.add_incoming(following, loop)
+            for mv in cells:
+                sums[mv].add_incoming(first[mv], before)
+                sums[mv].add_incoming(new[mv], loop)
+            builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+
+            builder.position_at_end(done)
+            totals = {mv: builder.phi(e.type) for mv in cells}
+            for mv in cells:
+                totals[mv].add_incoming(first[mv], before)
+                totals[mv].add_incoming(new[mv], loop)
+            for mv in cells:
+                e.put(totals[mv], cell(c0, c_row, *mv))
+            return context.get_dummy_value()
+
+        return types.void(like, *[types.intp] * 9), emit
+
+    return tile
+
+
+def _choose(name, tiles):
+    """Compile a function that picks the tile by its number of rows and blocks."""
+    arguments = "like, a, a_row, b, b_panel, start, start_row, c, c_row, depth"
+    # Written as text because each intrinsic needs a name of its own in the calling function.
+    lines = [f"def {name}(rows, blocks, {arguments}):"]
+    for rows, blocks in sorted(tiles, key=lambda size: (-size[0], -size[1])):
+        lines += [f"    if rows == {rows} and blocks == {blocks}:"]
+        lines += [f"        return tile_{rows}_{blocks}({arguments})"]
+    names = {f"tile_{rows}_{blocks}": tile for (rows, blocks), tile in tiles.items()}
+    exec("\n".join(lines), names)
+    return inner(names[name])
+
+
+# One and two rows alone would wait for each fma; several panels at once give enough sums.
+WIDE = {1: 12, 2: 6}
+_SIZES = [(m, v) for m in range(1, ROWS + 1) for v in (1, 2, 3)]
+tile = _choose("tile", {size: make_tile(*size) for size in [*_SIZES, *WIDE.items()]})
+tile_packed = _choose("tile_packed", {size: make_tile(*size, packed=True) for size in _SIZES})
+
+
+@inner
+def panel_width(left):
+    """Blocks of the next panel when `left` are left: 3, or 2 where that avoids a lonely one."""
+    if left == 4 or left == 2:
+        return 2
+    return 1 if left == 1 else 3
+
+
+@inner
+def tile_rows(left):
+    """Rows of the next tile when `left` are left: tiles as equal as can be, at most ROWS."""
+    tiles = (left + ROWS - 1) // ROWS
+    return (left + tiles - 1) // tiles
+
+
+@inner
+def product(
+    a, ia, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
+):
+    """C = start + a b, for the blocks begin..end of a packed matrix b of `blocks` in all.
+
+    a[m, k] is a[ia + m * a_row + k]; c and start are rows of whole vectors, block 0 at ic and i0.
+    start_row = 0 repeats one row, such as a bias; c may be start. `begin` must begin a panel.
+    """
+    L = lanes(c)
+    wide = 12 if rows == 1 else 6
+    a0, s0, c0 = address(a, ia), address(start, i0), address(c, ic)
+    size = c.itemsize
+    k0 = 0
+    while k0 < depth or k0 == 0:
+        k1 = min(DEPTH, depth - k0)
+        block = begin
+        while block < end:
+            left = blocks - block
+            width = panel_width(left)
+            panel = address(b, ib + (block * depth + k0 * width) * L)
+            if rows <= 2 and block + wide <= end and (left == wide or left >= wide + 2):
+                width = wide
+            m = 0
+            while m < rows:
+                height = tile_rows(rows - m)
+                tile(
+                    height, width, c,
+                    a0 + (m * a_row + k0) * size, a_row,
+                    panel, 3 * depth * L,
+                    s0 + (m * start_row + block * L) * size, start_row,
+                    c0 + (m * c_row + block * L) * size, c_row, k1,
+                )  # fmt: skip
+                m += height
+            block += width
+        s0, start_row = c0, c_row
+        k0 += DEPTH
+
+
+# ----------------------------------------------------------------------------------- packing
+
+
+@intrinsic
+def transpose_tile(typingctx, source, i, row, target, j, column):
+    """target[j + k * column + m] = source[i + m * row + k] for m, k < lanes, in registers."""
+    vector = VECTORS[source.dtype]
+
+    def emit(context, builder, sig, args):
+        source, i, row, target, j, column = args
+        e = Emit(context, builder, vector)
+        s0 = element_address(context, builder, sig.args[0], source, i)
+        t0 = element_address(context, builder, sig.args[3], target, j)
+        const = lambda m: ir.Constant(INT64, m)  # noqa: E731
+        vectors = [e.at(builder.gep(s0, [builder.mul(row, const(m))])) for m in range(e.lanes)]
+        # Exchange off-diagonal blocks of 1, 2, 4 ... elements between rows as far apart.
+        step = 1
+        while step < e.lanes:
+            upper = [m if m & step == 0 else m - step + e.lanes for m in range(e.lanes)]
+            lower = [m + step if m & step == 0 else m + e.lanes for m in range(e.lanes)]
+            masks = [
+                ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), mask) for mask in (upper, lower)
+            ]
+            for m in range(e.lanes):
+                if m & step == 0:
+                    pair = vectors[m], vectors[m + step]
+                    vectors[m], vectors[m + step] = (
+                        builder.shuffle_vector(*pair, mask) for mask in masks
+                    )
+            step *= 2
+        for m, value in enumerate(vectors):
+            e.put(value, builder.gep(t0, [builder.mul(column, const(m))]))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, target, index, index), emit
+
+
+@inner
+def pack_transposed(w, first, row, gates, units, depth, out, io):
+    """Pack the transpose of w (gates * units, depth): its rows become columns.
+
+    w[g, u, k] is w[first + (g * units + u) * row + k]. Blocks follow each other unit block by unit
+    block, in each all gates; lanes beyond the last unit are zero. Returns where the packing ends.
+    """
+    L = lanes(out)
+    blocks = gates * ((units + L - 1) // L)
+    block = 0
+    while block < blocks:
+        width = panel_width(blocks - block)
+        for v in range(width):
+            g, u = (block + v) % gates, (block + v) // gates * L
+            source = first + (g * units + u) * row
+            target = io + block * depth * L + v * L
+            k = 0
+            if u + L <= units:
+                while k + L <= depth:
+                    transpose_tile(w, source + k, row, out, target + k * width * L, width * L)
+                    k += L
+            while k < depth:
+                for lane in range(L):
+                    inside = u + lane < units
+                    out[target + k * width * L + lane] = w[source + lane * row + k] if inside else 0
+                k += 1
+        block += width
+    return io + blocks * depth * L
+
+
+@inner
+def pack_rows(w, first, row, gates, units, columns, out, io):
+    """Pack w (gates * units, columns) as it stands: its columns stay columns.
+
+    The depth is gates * units', units rounded up to whole vectors by rows of zeros. Lanes beyond
+    the last column are zero. Returns where the packing ends.
+    """
+    L = lanes(out)
+    padded = (units + L - 1) // L * L
+    depth, blocks = gates * padded, (columns + L - 1) // L
+    block = 0
+    while block < blocks:
+        width = panel_width(blocks - block)
+        for k in range(depth):
+            g, u = k // padded, k % padded
+            target = io + (block * depth + k * width) * L
+            source = first + (g * units + u) * row + block * L
+            for v in range(width):
+                count = min(columns - (block + v) * L, L) if u < units else 0
+                if count == L:
+                    store(out, target + v * L, load(w, source + v * L))
+                else:
+                    for lane in range(L):
+                        inside = lane < count
+                        out[target + v * L + lane] = w[source + v * L + lane] if inside else 0
+        block += width
+    return io + blocks * depth * L
+
+
+@inner
+def copy_row(source, i, target, j, count, padded):
+    """target[j : j + count] = source[i : i + count], then zeros up to `padded`."""
+    L = lanes(target)
+    k = 0
+    while k + L <= count:
+        store(target, j + k, load(source, i + k))
+        k += L
+    while k < count:
+        target[j + k] = source[i + k]
+        k += 1
+    while k < padded:
+        target[j + k] = 0
+        k += 1
