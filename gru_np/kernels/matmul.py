@@ -147,21 +147,18 @@ def tile_rows(left):
 
 
 @inner
-def product(
-    a, ia, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
-):
-    """C = start + a b, for the blocks begin..end of a packed matrix b of `blocks` in all.
+def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end):
+    """c = start + a b, for the blocks begin..end of a packed matrix b of `blocks` in all.
 
-    a[m, k] is a[ia + m * a_row + k]; c and start are rows of whole vectors, block 0 at ic and i0.
-    start_row = 0 repeats one row, such as a bias; c may be start. `begin` must begin a panel.
+    a is the address of its first row, rows `a_row` elements apart. c and start are rows of whole
+    vectors, block 0 at ic and i0; start_row = 0 repeats one row, such as a bias; c may be start.
+    `begin` must begin a panel.
     """
-    L = lanes(c)
+    L, size = lanes(c), c.itemsize
     wide = 12 if rows == 1 else 6
-    a0, s0, c0 = address(a, ia), address(start, i0), address(c, ic)
-    size = c.itemsize
+    s0, c0 = address(start, i0), address(c, ic)
     k0 = 0
     while k0 < depth or k0 == 0:
-        k1 = min(DEPTH, depth - k0)
         block = begin
         while block < end:
             left = blocks - block
@@ -174,10 +171,11 @@ def product(
                 height = tile_rows(rows - m)
                 tile(
                     height, width, c,
-                    a0 + (m * a_row + k0) * size, a_row,
+                    a + (m * a_row + k0) * size, a_row,
                     panel, 3 * depth * L,
                     s0 + (m * start_row + block * L) * size, start_row,
-                    c0 + (m * c_row + block * L) * size, c_row, k1,
+                    c0 + (m * c_row + block * L) * size, c_row,
+                    min(DEPTH, depth - k0),
                 )  # fmt: skip
                 m += height
             block += width
@@ -254,10 +252,10 @@ def pack_transposed(w, first, row, gates, units, depth, out, io):
 
 
 @inner
-def pack_rows(w, first, row, gates, units, columns, out, io):
+def pack_rows(w, first, row, gates, units, columns, turn, out, io):
     """Pack w (gates * units, columns) as it stands: its columns stay columns.
 
-    The depth is gates * units', units rounded up to whole vectors by rows of zeros. Lanes beyond
+    Gate `turn` comes first, then the others in a circle. The depth is gates * units', units rounded up to whole vectors by rows of zeros. Lanes beyond
     the last column are zero. Returns where the packing ends.
     """
     L = lanes(out)
@@ -269,7 +267,7 @@ def pack_rows(w, first, row, gates, units, columns, out, io):
         for k in range(depth):
             g, u = k // padded, k % padded
             target = io + (block * depth + k * width) * L
-            source = first + (g * units + u) * row + block * L
+            source = first + ((g + turn) % gates * units + u) * row + block * L
             for v in range(width):
                 count = min(columns - (block + v) * L, L) if u < units else 0
                 if count == L:
@@ -296,3 +294,27 @@ def copy_row(source, i, target, j, count, padded):
     while k < padded:
         target[j + k] = 0
         k += 1
+
+
+@inner
+def pack_slices(source, i, row, depth, columns, out, io, stride):
+    """Make `depth` rows of `source` the left side of `tile_packed`: slices [k][ROWS] of columns.
+
+    Slices lie `stride` apart; columns beyond the last are zero. Groups of four slices keep the
+    cache lines of the source in use.
+    """
+    group = 4 * ROWS
+    for c0 in range(0, columns, group):
+        c1 = min(c0 + group, columns)
+        for k in range(depth):
+            here = i + k * row
+            c = c0
+            while c + ROWS <= c1:
+                to = io + c // ROWS * stride + k * ROWS
+                for q in range(ROWS):
+                    out[to + q] = source[here + c + q]
+                c += ROWS
+            if c < c1:
+                to = io + c // ROWS * stride + k * ROWS
+                for q in range(ROWS):
+                    out[to + q] = source[here + c + q] if c + q < c1 else 0

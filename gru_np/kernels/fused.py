@@ -1,0 +1,198 @@
+"""The compiled twins of `gru_np.recurrence`: packing, scratch memory and threads around kernels."""
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gru_np.kernels import recurrence as kernel
+from gru_np.kernels.matmul import DEPTH
+from gru_np.kernels.threads import cut, run, threads_for
+from gru_np.kernels.vector import REGISTER_BYTES, ROWS
+from gru_np.recurrence import valid_steps
+
+# Rows of the batch that go through time together: their state and pre-activations stay in cache.
+BLOCK = 32
+# Inputs are projected ahead of time for as many steps as fit here.
+CHUNK_BYTES = 128 * 1024
+NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
+NO_MASK = np.empty(0, np.bool_)
+
+
+class Saved(NamedTuple):
+    """What `gru_forward` leaves for `gru_backward`; r, z, n and a_hn are views (T, B, H)."""
+
+    x: Any
+    h: Any  # (T + 1, B, H)
+    rows: Any  # (T, B, parts, U): n, r, z and, reset after, a_hn; units padded to whole vectors
+    valid: Any  # (T, B) bool or None
+    W_ih: Any
+    W_hh: Any
+    b_ih: Any
+    b_hh: Any
+    reset_after: bool
+
+    @property
+    def n(self):
+        """New gate."""
+        return self.rows[:, :, 0, : self.h.shape[2]]
+
+    @property
+    def r(self):
+        """Reset gate."""
+        return self.rows[:, :, 1, : self.h.shape[2]]
+
+    @property
+    def z(self):
+        """Update gate."""
+        return self.rows[:, :, 2, : self.h.shape[2]]
+
+    @property
+    def a_hn(self):
+        """W_hn h + b_hn; None if the reset comes before the product (not needed then)."""
+        return self.rows[:, :, 3, : self.h.shape[2]] if self.reset_after else None
+
+
+class _Scratch(threading.local):
+    """Memory each thread reuses from call to call, by name, grown as needed."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def get(self, name, dtype, size):
+        """At least `size` elements, whatever they hold."""
+        array = self.arrays.get((name, dtype))
+        if array is None or len(array) < size:
+            self.arrays[name, dtype] = array = np.empty(size, dtype)
+        return array
+
+
+scratch = _Scratch()
+
+
+def flat(array, dtype):
+    """Flat contiguous writable array of the dtype: a view if it can be, so there is one
+    specialisation of each kernel."""
+    flags = array.flags
+    if array.dtype != dtype or not (flags.c_contiguous and flags.writeable and flags.aligned):
+        array = np.array(array, dtype, order="C")
+    return array.reshape(-1)
+
+
+def flat_input(x, dtype):
+    """x (T, B, I) as a flat array and the strides of time and batch; a view if it can be."""
+    T, B, I = x.shape  # noqa: E741
+    batch_first = x.transpose(1, 0, 2)
+    if B > 1 and T > 1 and batch_first.flags.c_contiguous:
+        return flat(batch_first, dtype), I, T * I
+    return flat(x, dtype), B * I, I
+
+
+def padded(H, dtype):
+    """H rounded up to whole vectors."""
+    L = REGISTER_BYTES // dtype.itemsize
+    return -(-H // L) * L
+
+
+def rows_at_once(rows):
+    """Rows per block: as equal as can be, whole tiles, at most BLOCK."""
+    blocks = max(1, -(-rows // BLOCK))
+    return max(1, min(rows, -(-rows // blocks // ROWS) * ROWS if rows > ROWS else rows))
+
+
+def pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, out=None):
+    """Weights and biases as `kernel.forward` reads them."""
+    H, I = W_hh.shape[1], W_ih.shape[1]  # noqa: E741
+    U = padded(H, dtype)
+    size = 3 * U * (I + H + 2)
+    out = np.empty(size, dtype) if out is None else out
+    biases = (NOTHING[dtype] if b is None else flat(b, dtype) for b in (b_ih, b_hh))
+    kernel.pack_forward(flat(W_ih, dtype), flat(W_hh, dtype), *biases, I, H, reset_after, out)
+    return out
+
+
+def gru_forward(
+    x, h0, W_ih, W_hh, b_ih, b_hh, reset_after=True, lengths=None, mask=None, *, inference=False
+):
+    """As `gru_np.recurrence.gru_forward`, for tanh and sigmoid; `inference` saves nothing."""
+    T, B, I = x.shape  # noqa: E741
+    H = W_hh.shape[1]
+    dtype = np.result_type(x, W_ih, W_hh)
+    U = padded(H, dtype)
+    valid = valid_steps(T, B, lengths, mask)
+    reset_after = bool(reset_after)
+    h = np.empty((T + 1, B, H), dtype)
+    h[0] = 0 if h0 is None else h0
+    parts = 4 if reset_after else 3
+    rows = np.empty((0 if inference else T, B, parts, U), dtype)
+    operations = 6 * T * B * H * (I + H)
+    threads = threads_for(operations, B)
+    bounds = cut(B, threads, ROWS)
+    block = rows_at_once(max(b - a for a, b in zip(bounds, bounds[1:], strict=False)))
+    chunk = max(1, min(T, CHUNK_BYTES // (3 * block * U * dtype.itemsize or 1)))
+    packed = scratch.get("packed", dtype, 3 * U * (I + H + 2))
+    pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, packed)
+    flat_x, x_time, x_batch = flat_input(x, dtype)
+    mask = NO_MASK if valid is None else flat(valid, np.bool_)
+    size = block * U * 7 + chunk * block * (3 * U + I)
+
+    def task(i):
+        kernel.forward(
+            flat_x, x_time, x_batch, h.reshape(-1), rows.reshape(-1), packed, mask, T, B, I, H,
+            bounds[i], bounds[i + 1], reset_after, block, chunk, scratch.get("loop", dtype, size),
+        )  # fmt: skip
+
+    if T and B and H:
+        run(task, threads)
+    if inference:
+        return h, None
+    return h, Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)
+
+
+def gru_backward(dh, saved):
+    """As `gru_np.recurrence.gru_backward`."""
+    x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after = saved
+    T, B, I = x.shape  # noqa: E741
+    H, dtype = W_hh.shape[1], h.dtype
+    U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
+    V = padded(I, dtype)
+    packed = scratch.get("packed", dtype, 3 * U * (U + V))
+    kernel.pack_backward(flat(W_ih, dtype), flat(W_hh, dtype), I, H, reset_after, packed)
+    da = scratch.get("da", dtype, rows.size)
+    dx, dh0 = np.empty((T, B, I), dtype), np.empty((B, H), dtype)
+    dW_ih, dW_hh = np.empty((3 * H, I), dtype), np.empty((3 * H, H), dtype)
+    db_ih, db_hh = np.empty(3 * H, dtype), np.empty(3 * H, dtype)
+    mask = NO_MASK if valid is None else flat(valid, np.bool_)
+    flat_dh, flat_h, flat_rows = flat(dh, dtype), h.reshape(-1), rows.reshape(-1)
+    flat_x, x_time, x_batch = flat_input(x, dtype)
+    threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
+    over_batch = cut(B, min(threads, max(B, 1)), ROWS)
+    over_rows = cut(T * B, threads, ROWS)
+    over_units = cut(U // L, threads, 1)
+    block = rows_at_once(max(b - a for a, b in zip(over_batch, over_batch[1:], strict=False)))
+    sums = scratch.get("sums", dtype, 3 * U * (I + H + 2))
+    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + I)
+
+    def loop(i):
+        kernel.backward(
+            flat_dh, flat_h, flat_rows, packed, mask, da, dh0.reshape(-1), T, B, H,
+            over_batch[i], over_batch[i + 1], reset_after, block,
+            scratch.get("loop", dtype, 5 * block * U),
+        )  # fmt: skip
+
+    def products(i):
+        kernel.input_gradient(
+            da, packed, mask, dx.reshape(-1), H, I, over_rows[i], over_rows[i + 1], reset_after,
+            2 * BLOCK, scratch.get("loop", dtype, (2 * BLOCK + 1) * V),
+        )  # fmt: skip
+        kernel.weight_gradient(
+            flat_x, x_time, x_batch, flat_h, flat_rows, da, mask, T, B, I, H, reset_after,
+            over_units[i], over_units[i + 1], dW_ih.reshape(-1), dW_hh.reshape(-1), db_ih, db_hh,
+            sums, scratch.get("slices", dtype, slices),
+        )  # fmt: skip
+
+    run(loop, len(over_batch) - 1)
+    run(products, threads)
+    return (
+        dx, dh0, dW_ih, dW_hh, None if b_ih is None else db_ih, None if b_hh is None else db_hh
+    )  # fmt: skip

@@ -1,0 +1,502 @@
+"""The GRU over time, compiled: `gru_np.recurrence` fused into loops over packed panels.
+
+The mathematics is `gru_np.equations`, through `vector`. What is added here is the order of work:
+
+- Weights are packed once per call. Inputs are projected a few steps ahead, for as many steps as
+  keep the result in cache; the loop over time then needs one product a step (two if the reset comes
+  before) and one pass over the gates.
+- The batch is cut in blocks of rows that go through all of time one after the other, so a
+  block's state and pre-activations stay in the first caches.
+- Going back, the loop leaves the gradients of the pre-activations, and the input and weight
+  gradients are products over all steps, cut by rows of dx and by units of the weights.
+
+Layouts, with U units: H rounded up to whole vectors of L lanes. The three parts of a pre-activation
+row are interleaved by vector, r z n r z n ..., as the panels produce them. What is saved, and its
+gradient, are rows [n | r | z | a_hn] of U each (without a_hn if the reset comes before), so the
+gradients on the input's side, n r z, are neighbours, and so are those on the state's side, r z hn.
+"""
+
+from gru_np.kernels._jit import entry, inner
+from gru_np.kernels.matmul import (
+    DEPTH,
+    ROWS,
+    address,
+    copy_row,
+    pack_rows,
+    pack_slices,
+    pack_transposed,
+    product,
+    tile_packed,
+    transpose_tile,
+)
+from gru_np.kernels.vector import (
+    first_lanes,
+    gru_candidate,
+    gru_candidate_backward,
+    gru_gates,
+    gru_gates_backward,
+    gru_step,
+    gru_step_backward,
+    lanes,
+    load,
+    sigmoid,
+    sigmoid_derivative,
+    splat,
+    store,
+    tanh,
+    tanh_derivative,
+)
+
+
+@inner
+def _pack_bias(bias, gates, first, H, packed, at):
+    """Pack a bias like the columns of its matrix; an empty one is zeros."""
+    L = lanes(packed)
+    if len(bias):
+        return pack_transposed(bias, first * H, 1, gates, H, 1, packed, at)
+    end = at + gates * ((H + L - 1) // L) * L
+    packed[at:end] = 0
+    return end
+
+
+@entry
+def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E741
+    """Pack all that a forward pass multiplies by or adds: input side, then hidden side."""
+    at = pack_transposed(W_ih, 0, I, 3, H, I, packed, 0)
+    if reset_after:
+        at = pack_transposed(W_hh, 0, H, 3, H, H, packed, at)
+    else:
+        at = pack_transposed(W_hh, 0, H, 2, H, H, packed, at)
+        at = pack_transposed(W_hh, 2 * H * H, H, 1, H, H, packed, at)
+    at = _pack_bias(b_ih, 3, 0, H, packed, at)
+    if reset_after:
+        at = _pack_bias(b_hh, 3, 0, H, packed, at)
+    else:
+        at = _pack_bias(b_hh, 2, 0, H, packed, at)
+        at = _pack_bias(b_hh, 1, 2, H, packed, at)
+
+
+@inner
+def _step_after(a_ih, a_hh, state, saved, at, H, scratch):
+    """All units of one row, reset after the product: a_ih, a_hh -> state and what to save."""
+    L = lanes(scratch)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        x, y = a_ih + 3 * u, a_hh + 3 * u
+        a_hn = load(scratch, y + 2 * L)
+        h_next, r, z, n = gru_step(
+            load(scratch, x), load(scratch, x + L), load(scratch, x + 2 * L),
+            load(scratch, y), load(scratch, y + L), a_hn,
+            load(scratch, state + u), sigmoid, tanh,
+        )  # fmt: skip
+        store(scratch, state + u, h_next)
+        if at >= 0:
+            store(saved, at + u, n)
+            store(saved, at + U + u, r)
+            store(saved, at + 2 * U + u, z)
+            store(saved, at + 3 * U + u, a_hn)
+
+
+@inner
+def _gates_before(a_ih, a_hh, state, r_z, H, scratch):
+    """First half of a step, reset before: r, z into r_z (two rows of units), r h into a_hh's."""
+    L = lanes(scratch)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        r, z, rh = gru_gates(
+            load(scratch, a_ih + 3 * u), load(scratch, a_ih + 3 * u + L),
+            load(scratch, a_hh + 2 * u), load(scratch, a_hh + 2 * u + L),
+            load(scratch, state + u), sigmoid,
+        )  # fmt: skip
+        store(scratch, r_z + u, r)
+        store(scratch, r_z + U + u, z)
+        store(scratch, r_z + 2 * U + u, rh)
+
+
+@inner
+def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, scratch):
+    """Second half of a step, reset before."""
+    L = lanes(scratch)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        z = load(scratch, r_z + U + u)
+        h_next, n = gru_candidate(
+            load(scratch, a_ih + 3 * u + 2 * L), load(scratch, a_hn + u), z,
+            load(scratch, state + u), tanh,
+        )  # fmt: skip
+        store(scratch, state + u, h_next)
+        if at >= 0:
+            store(saved, at + u, n)
+            store(saved, at + U + u, load(scratch, r_z + u))
+            store(saved, at + 2 * U + u, z)
+
+
+@inner
+def step(a_ih, a_hh, state, saved, at, saved_row, valid, iv, packed, hh, H, rows, reset_after, s):
+    """One step of a block of rows, from a_ih on: one place for every way to run forward.
+
+    `s` is the scratch array that a_ih, a_hh (6 U a row if the reset comes before) and state index.
+    Row m saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts.
+    """
+    L = lanes(s)
+    J = (H + L - 1) // L
+    U = J * L
+    if reset_after:
+        product(
+            address(s, state), U, packed, hh, packed, hh + 3 * U * (H + 1), 0,
+            s, a_hh, 3 * U, rows, 3 * J, H, 0, 3 * J,
+        )  # fmt: skip
+    else:
+        product(
+            address(s, state), U, packed, hh, packed, hh + 3 * U * (H + 1), 0,
+            s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J,
+        )  # fmt: skip
+        r_z, a_hn = a_hh + 2 * U * rows, a_hh + 5 * U * rows
+        for m in range(rows):
+            _gates_before(a_ih + m * 3 * U, a_hh + m * 2 * U, state + m * U, r_z + m * 3 * U, H, s)
+        product(
+            address(s, r_z + 2 * U), 3 * U, packed, hh + 2 * U * H,
+            packed, hh + 3 * U * (H + 1) + 2 * U, 0,
+            s, a_hn, U, rows, J, H, 0, J,
+        )  # fmt: skip
+    for m in range(rows):
+        to = at + m * saved_row if at >= 0 else -1
+        if len(valid) and not valid[iv + m]:
+            # h[t + 1] = h[t]; what was saved is never used, but is defined
+            if at >= 0:
+                saved[to : to + saved_row] = 0
+        elif reset_after:
+            _step_after(a_ih + m * 3 * U, a_hh + m * 3 * U, state + m * U, saved, to, H, s)
+        else:
+            _candidate_before(
+                a_ih + m * 3 * U, a_hn + m * U, state + m * U, r_z + m * 3 * U, saved, to, H, s
+            )
+
+
+@entry
+def forward(
+    x, x_time, x_batch, h, saved, packed, valid, T, B, I, H, low, high,  # noqa: E741
+    reset_after, block, chunk, scratch,
+):  # fmt: skip
+    """Run `gru_np.recurrence.gru_forward` for the batch rows low..high; h[0] is already there.
+
+    x[t, b] begins at t * x_time + b * x_batch. An empty `saved` saves nothing, an empty `valid`
+    masks nothing. `block` rows go through time together, their inputs `chunk` steps at a time.
+    """
+    L = lanes(h)
+    J = (H + L - 1) // L
+    U = J * L
+    saved_row = (4 if reset_after else 3) * U
+    hh = 3 * U * I
+    b_ih = hh + 3 * U * H
+    # the panels of the hidden side are followed by both biases; `step` expects its own at once
+    state, a_hh = 0, block * U
+    a_ih = a_hh + 6 * block * U
+    copies = a_ih + 3 * U * block * chunk
+    for r0 in range(low, high, block):
+        rows = min(block, high - r0)
+        for m in range(rows):
+            copy_row(h, (r0 + m) * H, scratch, state + m * U, H, U)
+        for t0 in range(0, T, chunk):
+            steps = min(chunk, T - t0)
+            # a_ih = W_ih x + b_ih
+            rows_of_x, x_row = address(x, t0 * x_time + r0 * x_batch), x_batch
+            if rows == 1:
+                x_row = x_time
+            elif x_time != rows * x_batch and steps > 1:
+                for s in range(steps):
+                    for m in range(rows):
+                        source = (t0 + s) * x_time + (r0 + m) * x_batch
+                        copy_row(x, source, scratch, copies + (s * rows + m) * I, I, I)
+                rows_of_x, x_row = address(scratch, copies), I
+            product(
+                rows_of_x, x_row, packed, 0, packed, b_ih, 0,
+                scratch, a_ih, 3 * U, steps * rows, 3 * J, I, 0, 3 * J,
+            )  # fmt: skip
+            for t in range(t0, t0 + steps):
+                at = (t * B + r0) * saved_row if len(saved) else -1
+                step(
+                    a_ih + (t - t0) * rows * 3 * U, a_hh, state, saved, at, saved_row,
+                    valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
+                )  # fmt: skip
+                for m in range(rows):
+                    copy_row(scratch, state + m * U, h, ((t + 1) * B + r0 + m) * H, H, H)
+
+
+@entry
+def pack_backward(W_ih, W_hh, I, H, reset_after, packed):  # noqa: E741
+    """Pack the weights as the gradients multiply by them: hidden side, then input side."""
+    if reset_after:
+        at = pack_rows(W_hh, 0, H, 3, H, H, 0, packed, 0)
+    else:
+        at = pack_rows(W_hh, 0, H, 2, H, H, 0, packed, 0)
+        at = pack_rows(W_hh, 2 * H * H, H, 1, H, H, 0, packed, at)
+    # da_ih lies as n, r, z
+    pack_rows(W_ih, 0, I, 3, H, I, 2, packed, at)
+
+
+@inner
+def _back_after(g, h, carry, saved, da, H, grads, work):
+    """All units of one row, reset after: gradient of `_step_after`, and dh's direct path."""
+    L = lanes(work)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        dh_t, da_r, da_z, da_in, da_hn = gru_step_backward(
+            load(work, g + u) + load(work, carry + u), load(work, h + u),
+            load(saved, da + U + u), load(saved, da + 2 * U + u), load(saved, da + u),
+            load(saved, da + 3 * U + u), sigmoid_derivative, tanh_derivative,
+        )  # fmt: skip
+        store(work, carry + u, dh_t)
+        store(grads, da + u, da_in)
+        store(grads, da + U + u, da_r)
+        store(grads, da + 2 * U + u, da_z)
+        store(grads, da + 3 * U + u, da_hn)
+
+
+@inner
+def _back_candidate(g, h, carry, dz, saved, da, H, grads, work):
+    """Gradient of `_candidate_before`: da_n, dz and dh's direct path."""
+    L = lanes(work)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        dh_t, dz_u, da_n = gru_candidate_backward(
+            load(work, g + u) + load(work, carry + u), load(work, h + u),
+            load(saved, da + 2 * U + u), load(saved, da + u), tanh_derivative,
+        )  # fmt: skip
+        store(work, carry + u, dh_t)
+        store(work, dz + u, dz_u)
+        store(grads, da + u, da_n)
+
+
+@inner
+def _back_gates(drh, h, carry, dz, saved, da, H, grads, work):
+    """Gradient of `_gates_before`: da_r, da_z, and dh's path through r h added to carry."""
+    L = lanes(work)
+    U = (H + L - 1) // L * L
+    for u in range(0, U, L):
+        dh_rh, da_r, da_z = gru_gates_backward(
+            load(work, drh + u), load(work, dz + u), load(work, h + u),
+            load(saved, da + U + u), load(saved, da + 2 * U + u), sigmoid_derivative,
+        )  # fmt: skip
+        store(work, carry + u, load(work, carry + u) + dh_rh)
+        store(grads, da + U + u, da_r)
+        store(grads, da + 2 * U + u, da_z)
+
+
+@inner
+def _clear_tail(array, at, parts, H):
+    """Zero the lanes beyond the last unit: 0 * inf from a huge input may have made them NaN."""
+    L = lanes(array)
+    U = (H + L - 1) // L * L
+    if U > H:
+        for part in range(parts):
+            last = at + part * U + U - L
+            store(array, last, first_lanes(load(array, last), H - U + L))
+
+
+@entry
+def backward(
+    dh, h, saved, packed, valid, da, dh0, T, B, H, low, high, reset_after, block, work
+):  # fmt: skip
+    """Run the loop of `gru_np.recurrence.gru_backward` for the batch rows low..high."""
+    L = lanes(h)
+    J = (H + L - 1) // L
+    U = J * L
+    parts = 4 if reset_after else 3
+    row = parts * U
+    carry, states = 0, block * U
+    g, dz, drh = 2 * block * U, 3 * block * U, 4 * block * U
+    for r0 in range(low, high, block):
+        rows = min(block, high - r0)
+        work[carry : carry + rows * U] = 0
+        for t in range(T - 1, -1, -1):
+            first = (t * B + r0) * row
+            for m in range(rows):
+                b, c = t * B + r0 + m, carry + m * U
+                copy_row(dh, (b + B) * H, work, g + m * U, H, U)
+                if len(valid) and not valid[b]:
+                    # h[t + 1] = h[t]
+                    for u in range(0, U, L):
+                        store(work, c + u, load(work, c + u) + load(work, g + m * U + u))
+                        store(work, dz + m * U + u, splat(work, 0))
+                    da[b * row : (b + 1) * row] = 0
+                    work[states + m * U : states + (m + 1) * U] = 0
+                    continue
+                copy_row(h, b * H, work, states + m * U, H, U)
+                if reset_after:
+                    _back_after(g + m * U, states + m * U, c, saved, b * row, H, da, work)
+                    _clear_tail(da, b * row, 4, H)
+                else:
+                    _back_candidate(
+                        g + m * U, states + m * U, c, dz + m * U, saved, b * row, H, da, work
+                    )
+                    _clear_tail(da, b * row, 1, H)
+                    _clear_tail(work, dz + m * U, 1, H)
+                _clear_tail(work, c, 1, H)
+            if reset_after:
+                # a_hh = h[t] @ W_hh.T
+                product(
+                    address(da, first + U), row, packed, 0, work, carry, U,
+                    work, carry, U, rows, J, 3 * U, 0, J,
+                )  # fmt: skip
+            else:
+                # a_hn[t] = rh @ W_hn.T + b_hn
+                work[drh : drh + rows * U] = 0
+                product(
+                    address(da, first), row, packed, 2 * U * U, work, drh, U,
+                    work, drh, U, rows, J, U, 0, J,
+                )  # fmt: skip
+                for m in range(rows):
+                    b = t * B + r0 + m
+                    if len(valid) == 0 or valid[b]:
+                        _back_gates(
+                            drh + m * U, states + m * U, carry + m * U, dz + m * U,
+                            saved, b * row, H, da, work,
+                        )  # fmt: skip
+                        _clear_tail(da, b * row + U, 2, H)
+                        _clear_tail(work, carry + m * U, 1, H)
+                # a_hr, a_hz = np.split(h[t] @ W_hr_hz.T + b_hr_hz, 2, axis=-1)
+                product(
+                    address(da, first + U), row, packed, 0, work, carry, U,
+                    work, carry, U, rows, J, 2 * U, 0, J,
+                )  # fmt: skip
+        for m in range(rows):
+            b = r0 + m
+            for u in range(H):
+                dh0[b * H + u] = dh[b * H + u] + work[carry + m * U + u]
+
+
+@entry
+def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, work):  # noqa: E741
+    """dx = da_ih @ W_ih for the rows low..high of T * B; zero at masked steps."""
+    L = lanes(da)
+    U, V = (H + L - 1) // L * L, (I + L - 1) // L * L
+    row = (4 if reset_after else 3) * U
+    at = 3 * U * U
+    work[:V] = 0
+    for r0 in range(low, high, block):
+        rows = min(block, high - r0)
+        product(
+            address(da, r0 * row), row, packed, at, work, 0, 0,
+            work, V, V, rows, V // L, 3 * U, 0, V // L,
+        )  # fmt: skip
+        for m in range(rows):
+            if len(valid) and not valid[r0 + m]:
+                dx[(r0 + m) * I : (r0 + m + 1) * I] = 0
+            else:
+                copy_row(work, V + m * V, dx, (r0 + m) * I, I, I)
+
+
+@inner
+def _products(slices, first, stride, columns, panel, width, sums, at, depth):
+    """sums[c, :width vectors] += slices^T panel for every column c of x or h."""
+    L = lanes(sums)
+    for c in range(0, columns, ROWS):
+        here = address(sums, at + c * 3 * L)
+        tile_packed(
+            min(ROWS, columns - c), width, sums, address(slices, first + c // ROWS * stride), 0,
+            panel, 0, here, 3 * L, here, 3 * L, depth,
+        )  # fmt: skip
+
+
+@inner
+def _pack_panel(da, first, row, depth, panel, at, width, bias, ib):
+    """Make one vector of a panel [k][width] of one in each row of da; add their sum to a bias."""
+    L = lanes(da)
+    total = load(bias, ib)
+    for k in range(depth):
+        value = load(da, first + k * row)
+        store(panel, at + k * width * L, value)
+        total = total + value
+    store(bias, ib, total)
+
+
+@inner
+def _unpack(sums, at, columns, j, H, out):
+    """Gradients of unit block j, [column][gate][lane], to rows of a (3H, columns) array."""
+    L = lanes(sums)
+    count = min(L, H - j * L)
+    for g in range(3):
+        source, target = at + g * L, (g * H + j * L) * columns
+        c = 0
+        if count == L:
+            while c + L <= columns:
+                transpose_tile(sums, source + c * 3 * L, 3 * L, out, target + c, columns)
+                c += L
+        while c < columns:
+            for lane in range(count):
+                out[target + lane * columns + c] = sums[source + c * 3 * L + lane]
+            c += 1
+
+
+@entry
+def weight_gradient(
+    x, x_time, x_batch, h, saved, da, valid, T, B, I, H, reset_after, first, last,  # noqa: E741
+    dW_ih, dW_hh, db_ih, db_hh, sums, slices,
+):  # fmt: skip
+    """dW_ih = da_ih^T x, dW_hh = da_hh^T h and the bias sums, for the unit blocks first..last.
+
+    Rows of T * B in order, so no bit depends on how blocks are shared among threads.
+    """
+    L = lanes(h)
+    J = (H + L - 1) // L
+    U = J * L
+    row = (4 if reset_after else 3) * U
+    each = 3 * L * (I + H + 2)
+    hidden, bias = 3 * L * I, 3 * L * (I + H)
+    stride = DEPTH * ROWS
+    of_h = (I + ROWS - 1) // ROWS * stride
+    of_rh = of_h + (H + ROWS - 1) // ROWS * stride
+    panel = of_rh + (H + ROWS - 1) // ROWS * stride
+    rows_at = panel + 3 * L * DEPTH
+    sums[first * each : last * each] = 0
+    for k0 in range(0, T * B, DEPTH):
+        depth = min(DEPTH, T * B - k0)
+        if len(valid) or x_batch != I:
+            # masked x may be NaN, and 0 * NaN is NaN: make it zero
+            for k in range(depth):
+                to = rows_at + k * I
+                if len(valid) and not valid[k0 + k]:
+                    slices[to : to + I] = 0
+                else:
+                    t, b = (k0 + k) // B, (k0 + k) % B
+                    copy_row(x, t * x_time + b * x_batch, slices, to, I, I)
+            pack_slices(slices, rows_at, I, depth, I, slices, 0, stride)
+        else:
+            pack_slices(x, k0 * I, I, depth, I, slices, 0, stride)
+        pack_slices(h, k0 * H, H, depth, H, slices, of_h, stride)
+        if not reset_after:
+            # the n rows of W_hh saw r h instead of h
+            for k in range(depth):
+                for u in range(H):
+                    to = of_rh + u // ROWS * stride + k * ROWS + u % ROWS
+                    slices[to] = saved[(k0 + k) * row + U + u] * h[(k0 + k) * H + u]
+            for k in range(depth):
+                for u in range(H, (H + ROWS - 1) // ROWS * ROWS):
+                    slices[of_rh + u // ROWS * stride + k * ROWS + u % ROWS] = 0
+        for j in range(first, last):
+            at, da_j = j * each, k0 * row + j * L
+            here = address(slices, panel)
+            r, z, n, hn = da_j + U, da_j + 2 * U, da_j, da_j + 3 * U
+            b_ih, b_hh = at + bias, at + bias + 3 * L
+            # a_ih = W_ih x + b_ih
+            _pack_panel(da, r, row, depth, slices, panel, 3, sums, b_ih)
+            _pack_panel(da, z, row, depth, slices, panel + L, 3, sums, b_ih + L)
+            _pack_panel(da, n, row, depth, slices, panel + 2 * L, 3, sums, b_ih + 2 * L)
+            _products(slices, 0, stride, I, here, 3, sums, at, depth)
+            # a_hh = W_hh h + b_hh
+            width = 3 if reset_after else 2
+            _pack_panel(da, r, row, depth, slices, panel, width, sums, b_hh)
+            _pack_panel(da, z, row, depth, slices, panel + L, width, sums, b_hh + L)
+            if reset_after:
+                _pack_panel(da, hn, row, depth, slices, panel + 2 * L, 3, sums, b_hh + 2 * L)
+            _products(slices, of_h, stride, H, here, width, sums, at + hidden, depth)
+            if not reset_after:
+                _pack_panel(da, n, row, depth, slices, panel, 1, sums, b_hh + 2 * L)
+                _products(slices, of_rh, stride, H, here, 1, sums, at + hidden + 2 * L, depth)
+    for j in range(first, last):
+        at = j * each
+        _unpack(sums, at, I, j, H, dW_ih)
+        _unpack(sums, at + hidden, H, j, H, dW_hh)
+        _unpack(sums, at + bias, 1, j, H, db_ih)
+        _unpack(sums, at + bias + 3 * L, 1, j, H, db_hh)
