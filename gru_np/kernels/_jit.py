@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from types import CellType, FunctionType
 
-from numba import njit
+from numba import njit, types
 
 
 def sources_digest() -> int:
@@ -29,7 +29,23 @@ def sources_digest() -> int:
 DIGEST = sources_digest()
 
 # fastmath stays off: bits must not depend on how LLVM rearranges (see vector.py)
-inner = njit(error_model="numpy", nogil=True)
+OPTIONS = {"error_model": "numpy", "nogil": True}
+
+
+def inner(function):
+    """Compile a function that only compiled code calls, once per dtype."""
+    dispatcher = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    template = dispatcher.get_call_template
+
+    def without_literals(args, kws):
+        # numba would compile f(a, 0) and f(a, 1) separately, because 0 and 1 are literals
+        return template(
+            [types.unliteral(arg) for arg in args],
+            {name: types.unliteral(arg) for name, arg in kws.items()},
+        )
+
+    dispatcher.get_call_template = without_literals
+    return dispatcher
 
 
 def entry(function):
@@ -46,7 +62,7 @@ def entry(function):
     closed.__qualname__ = function.__qualname__
     if os.environ.get("GRU_NP_CACHE", "1") != "0":
         try:
-            return njit(error_model="numpy", nogil=True, cache=True)(closed)
+            return njit(cache=True, **OPTIONS)(closed)
         except RuntimeError:  # no writable place for a cache: a read-only install without a home
             pass
-    return njit(error_model="numpy", nogil=True)(closed)
+    return njit(**OPTIONS)(closed)

@@ -26,6 +26,7 @@ from gru_np.kernels.vector import (
     element_address,
     lanes,
     load,
+    own_code,
     store,
 )
 
@@ -115,11 +116,13 @@ def _choose(name, tiles):
     """Compile a function that picks the tile by its number of rows and blocks."""
     arguments = "like, a, a_row, b, b_panel, start, start_row, c, c_row, depth"
     # Written as text because each intrinsic needs a name of its own in the calling function.
-    lines = [f"def {name}(rows, blocks, {arguments}):"]
+    lines = [f"def {name}(rows, blocks, {arguments}):", "    own_code()"]
     for rows, blocks in sorted(tiles, key=lambda size: (-size[0], -size[1])):
         lines += [f"    if rows == {rows} and blocks == {blocks}:"]
         lines += [f"        return tile_{rows}_{blocks}({arguments})"]
-    names = {f"tile_{rows}_{blocks}": tile for (rows, blocks), tile in tiles.items()}
+    names = {"own_code": own_code} | {
+        f"tile_{rows}_{blocks}": tile for (rows, blocks), tile in tiles.items()
+    }
     exec("\n".join(lines), names)
     return inner(names[name])
 
@@ -154,6 +157,7 @@ def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, d
     vectors, block 0 at ic and i0; start_row = 0 repeats one row, such as a bias; c may be start.
     `begin` must begin a panel.
     """
+    own_code()
     L, size = lanes(c), c.itemsize
     wide = 12 if rows == 1 else 6
     s0, c0 = address(start, i0), address(c, ic)
@@ -228,6 +232,7 @@ def pack_transposed(w, first, row, gates, units, depth, out, io):
     w[g, u, k] is w[first + (g * units + u) * row + k]. Blocks follow each other unit block by unit
     block, in each all gates; lanes beyond the last unit are zero. Returns where the packing ends.
     """
+    own_code()
     L = lanes(out)
     blocks = gates * ((units + L - 1) // L)
     block = 0
@@ -258,6 +263,7 @@ def pack_rows(w, first, row, gates, units, columns, turn, out, io):
     Gate `turn` comes first, then the others in a circle. The depth is gates * units', units rounded up to whole vectors by rows of zeros. Lanes beyond
     the last column are zero. Returns where the packing ends.
     """
+    own_code()
     L = lanes(out)
     padded = (units + L - 1) // L * L
     depth, blocks = gates * padded, (columns + L - 1) // L
@@ -283,6 +289,7 @@ def pack_rows(w, first, row, gates, units, columns, turn, out, io):
 @inner
 def copy_row(source, i, target, j, count, padded):
     """target[j : j + count] = source[i : i + count], then zeros up to `padded`."""
+    own_code()
     L = lanes(target)
     k = 0
     while k + L <= count:
@@ -303,6 +310,7 @@ def pack_slices(source, i, row, depth, columns, out, io, stride):
     Slices lie `stride` apart; columns beyond the last are zero. Groups of four slices keep the
     cache lines of the source in use.
     """
+    own_code()
     group = 4 * ROWS
     for c0 in range(0, columns, group):
         c1 = min(c0 + group, columns)
@@ -318,3 +326,11 @@ def pack_slices(source, i, row, depth, columns, out, io, stride):
                 to = io + c // ROWS * stride + k * ROWS
                 for q in range(ROWS):
                     out[to + q] = source[here + c + q] if c + q < c1 else 0
+
+
+@inner
+def clear(array, begin, end):
+    """array[begin:end] = 0; a plain loop compiles much faster than a slice."""
+    own_code()
+    for i in range(begin, end):
+        array[i] = 0

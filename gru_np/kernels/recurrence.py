@@ -21,6 +21,7 @@ from gru_np.kernels.matmul import (
     DEPTH,
     ROWS,
     address,
+    clear,
     copy_row,
     pack_rows,
     pack_slices,
@@ -39,6 +40,7 @@ from gru_np.kernels.vector import (
     gru_step_backward,
     lanes,
     load,
+    own_code,
     sigmoid,
     sigmoid_derivative,
     splat,
@@ -51,11 +53,12 @@ from gru_np.kernels.vector import (
 @inner
 def _pack_bias(bias, gates, first, H, packed, at):
     """Pack a bias like the columns of its matrix; an empty one is zeros."""
+    own_code()
     L = lanes(packed)
     if len(bias):
         return pack_transposed(bias, first * H, 1, gates, H, 1, packed, at)
     end = at + gates * ((H + L - 1) // L) * L
-    packed[at:end] = 0
+    clear(packed, at, end)
     return end
 
 
@@ -79,6 +82,7 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 @inner
 def _step_after(a_ih, a_hh, state, saved, at, H, scratch):
     """All units of one row, reset after the product: a_ih, a_hh -> state and what to save."""
+    own_code()
     L = lanes(scratch)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -100,6 +104,7 @@ def _step_after(a_ih, a_hh, state, saved, at, H, scratch):
 @inner
 def _gates_before(a_ih, a_hh, state, r_z, H, scratch):
     """First half of a step, reset before: r, z into r_z (two rows of units), r h into a_hh's."""
+    own_code()
     L = lanes(scratch)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -116,6 +121,7 @@ def _gates_before(a_ih, a_hh, state, r_z, H, scratch):
 @inner
 def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, scratch):
     """Second half of a step, reset before."""
+    own_code()
     L = lanes(scratch)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -138,6 +144,7 @@ def step(a_ih, a_hh, state, saved, at, saved_row, valid, iv, packed, hh, H, rows
     `s` is the scratch array that a_ih, a_hh (6 U a row if the reset comes before) and state index.
     Row m saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts.
     """
+    own_code()
     L = lanes(s)
     J = (H + L - 1) // L
     U = J * L
@@ -164,7 +171,7 @@ def step(a_ih, a_hh, state, saved, at, saved_row, valid, iv, packed, hh, H, rows
         if len(valid) and not valid[iv + m]:
             # h[t + 1] = h[t]; what was saved is never used, but is defined
             if at >= 0:
-                saved[to : to + saved_row] = 0
+                clear(saved, to, to + saved_row)
         elif reset_after:
             _step_after(a_ih + m * 3 * U, a_hh + m * 3 * U, state + m * U, saved, to, H, s)
         else:
@@ -238,6 +245,7 @@ def pack_backward(W_ih, W_hh, I, H, reset_after, packed):  # noqa: E741
 @inner
 def _back_after(g, h, carry, saved, da, H, grads, work):
     """All units of one row, reset after: gradient of `_step_after`, and dh's direct path."""
+    own_code()
     L = lanes(work)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -256,6 +264,7 @@ def _back_after(g, h, carry, saved, da, H, grads, work):
 @inner
 def _back_candidate(g, h, carry, dz, saved, da, H, grads, work):
     """Gradient of `_candidate_before`: da_n, dz and dh's direct path."""
+    own_code()
     L = lanes(work)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -271,6 +280,7 @@ def _back_candidate(g, h, carry, dz, saved, da, H, grads, work):
 @inner
 def _back_gates(drh, h, carry, dz, saved, da, H, grads, work):
     """Gradient of `_gates_before`: da_r, da_z, and dh's path through r h added to carry."""
+    own_code()
     L = lanes(work)
     U = (H + L - 1) // L * L
     for u in range(0, U, L):
@@ -308,7 +318,7 @@ def backward(
     g, dz, drh = 2 * block * U, 3 * block * U, 4 * block * U
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
-        work[carry : carry + rows * U] = 0
+        clear(work, carry, carry + rows * U)
         for t in range(T - 1, -1, -1):
             first = (t * B + r0) * row
             for m in range(rows):
@@ -319,8 +329,8 @@ def backward(
                     for u in range(0, U, L):
                         store(work, c + u, load(work, c + u) + load(work, g + m * U + u))
                         store(work, dz + m * U + u, splat(work, 0))
-                    da[b * row : (b + 1) * row] = 0
-                    work[states + m * U : states + (m + 1) * U] = 0
+                    clear(da, b * row, (b + 1) * row)
+                    clear(work, states + m * U, states + (m + 1) * U)
                     continue
                 copy_row(h, b * H, work, states + m * U, H, U)
                 if reset_after:
@@ -341,7 +351,7 @@ def backward(
                 )  # fmt: skip
             else:
                 # a_hn[t] = rh @ W_hn.T + b_hn
-                work[drh : drh + rows * U] = 0
+                clear(work, drh, drh + rows * U)
                 product(
                     address(da, first), row, packed, 2 * U * U, work, drh, U,
                     work, drh, U, rows, J, U, 0, J,
@@ -373,7 +383,7 @@ def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, w
     U, V = (H + L - 1) // L * L, (I + L - 1) // L * L
     row = (4 if reset_after else 3) * U
     at = 3 * U * U
-    work[:V] = 0
+    clear(work, 0, V)
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
         product(
@@ -382,7 +392,7 @@ def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, w
         )  # fmt: skip
         for m in range(rows):
             if len(valid) and not valid[r0 + m]:
-                dx[(r0 + m) * I : (r0 + m + 1) * I] = 0
+                clear(dx, (r0 + m) * I, (r0 + m + 1) * I)
             else:
                 copy_row(work, V + m * V, dx, (r0 + m) * I, I, I)
 
@@ -390,6 +400,7 @@ def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, w
 @inner
 def _products(slices, first, stride, columns, panel, width, sums, at, depth):
     """sums[c, :width vectors] += slices^T panel for every column c of x or h."""
+    own_code()
     L = lanes(sums)
     for c in range(0, columns, ROWS):
         here = address(sums, at + c * 3 * L)
@@ -402,6 +413,7 @@ def _products(slices, first, stride, columns, panel, width, sums, at, depth):
 @inner
 def _pack_panel(da, first, row, depth, panel, at, width, bias, ib):
     """Make one vector of a panel [k][width] of one in each row of da; add their sum to a bias."""
+    own_code()
     L = lanes(da)
     total = load(bias, ib)
     for k in range(depth):
@@ -414,6 +426,7 @@ def _pack_panel(da, first, row, depth, panel, at, width, bias, ib):
 @inner
 def _unpack(sums, at, columns, j, H, out):
     """Gradients of unit block j, [column][gate][lane], to rows of a (3H, columns) array."""
+    own_code()
     L = lanes(sums)
     count = min(L, H - j * L)
     for g in range(3):
@@ -449,7 +462,7 @@ def weight_gradient(
     of_rh = of_h + (H + ROWS - 1) // ROWS * stride
     panel = of_rh + (H + ROWS - 1) // ROWS * stride
     rows_at = panel + 3 * L * DEPTH
-    sums[first * each : last * each] = 0
+    clear(sums, first * each, last * each)
     for k0 in range(0, T * B, DEPTH):
         depth = min(DEPTH, T * B - k0)
         if len(valid) or x_batch != I:
@@ -457,7 +470,7 @@ def weight_gradient(
             for k in range(depth):
                 to = rows_at + k * I
                 if len(valid) and not valid[k0 + k]:
-                    slices[to : to + I] = 0
+                    clear(slices, to, to + I)
                 else:
                     t, b = (k0 + k) // B, (k0 + k) % B
                     copy_row(x, t * x_time + b * x_batch, slices, to, I, I)

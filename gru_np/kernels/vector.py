@@ -272,6 +272,17 @@ def _lanes(array):
 
 
 @intrinsic
+def own_code(typingctx):
+    """Say that the calling function is not to be copied into its callers, to compile it once."""
+
+    def emit(context, builder, sig, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
 def load(typingctx, array, index):
     """array[index : index + lanes], no alignment needed."""
     vector = VECTORS[array.dtype]
