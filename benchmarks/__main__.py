@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     add = out.add_argument
     add("--quick", action="store_true", help="a few small cases, in under two minutes")
-    add("--only", type=chosen(SECTIONS, SHORT), help=f"sections: {','.join(SECTIONS)} (lm is short)")
+    add(
+        "--only", type=chosen(SECTIONS, SHORT), help=f"sections: {','.join(SECTIONS)} (lm is short)"
+    )
     add("--shapes", help="cases by label, separated by blanks: '32,100,64,256 1,1,64,64'")
     add("--threads", type=numbers, help="numbers of threads, default 1,2 (--quick: 1)")
     add("--contestants", type=chosen(list(CONTESTANTS)), help=",".join(CONTESTANTS))
@@ -73,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         known = {case.label for cases in plan.cases.values() for case in cases}
         unknown = sorted(set(plan.shapes or []) - known)
         if unknown:
-            sys.stderr.write(f"shapes: {' '.join(unknown)}: choose from {' '.join(sorted(known))}\n")
+            sys.stderr.write(
+                f"shapes: {' '.join(unknown)}: choose from {' '.join(sorted(known))}\n"
+            )
             return 2
         restricted = any(
             [options.only, options.shapes, options.contestants, options.threads, options.repeats]

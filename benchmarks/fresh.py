@@ -102,9 +102,7 @@ def imports(
     installed: Callable[[str], bool], threads: int, repeats: int, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Start an interpreter and import one package."""
-    programs = {
-        name: code for name, code in IMPORTS.items() if name == "python" or installed(name)
-    }
+    programs = {name: code for name, code in IMPORTS.items() if name == "python" or installed(name)}
     return _alternate(programs, {}, threads, repeats, progress)
 
 

@@ -124,7 +124,9 @@ def _import(results: dict[str, Any]) -> Iterator[Measured]:
     for _, _, record in (c for c in cases(results, "cold") if c[1] == "import"):
         seconds = medians(record["contestants"])
         if "numpy" in seconds and OURS in seconds:
-            yield Measured("import numpy / import gru_np", seconds["numpy"] / seconds[OURS], 1 / 1.3)
+            yield Measured(
+                "import numpy / import gru_np", seconds["numpy"] / seconds[OURS], 1 / 1.3
+            )
 
 
 GOALS = [
@@ -158,9 +160,7 @@ GOALS = [
         _against("keras-tensorflow", 10.0, "language_model", only=TINY),
     ),
     Goal("two threads: 1.7 times one thread from B = 16 and a millisecond", _two_threads),
-    Goal(
-        "cold start: no slower than ONNX Runtime", _cold("predict", "onnxruntime", OURS, 1.0)
-    ),
+    Goal("cold start: no slower than ONNX Runtime", _cold("predict", "onnxruntime", OURS, 1.0)),
     Goal("import gru_np: at most 1.3 times import numpy", _import),
     Goal("peak memory of training: at most torch's", _memory),
 ]
@@ -176,5 +176,3 @@ def judged(results: dict[str, Any]) -> list[dict[str, Any]]:
             missed = [m for m in found if m.value < m.bound]
             table.append({"text": goal.text, "of": len(found), "missed": missed, "worst": worst})
     return table
-
-

@@ -213,7 +213,9 @@ def measure(threads: int, cache_bytes: dict[str, int]) -> dict[str, float]:
 
     rounds = 2_000_000 // threads
     work = threads * rounds * CHAINS * loops.lanes * 2
-    found["GFLOP/s"] = work / best_seconds(lambda _: loops.fma(rounds, 0.5, 0.5), threads, 0.4) / 1e9
+    found["GFLOP/s"] = (
+        work / best_seconds(lambda _: loops.fma(rounds, 0.5, 0.5), threads, 0.4) / 1e9
+    )
     found["theory GFLOP/s"] = threads * 2 * loops.lanes * 2 * found["GHz"]
 
     L2, L3 = cache_bytes.get("L2", 1 << 19), cache_bytes.get("L3", 1 << 23)

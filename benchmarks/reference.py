@@ -109,7 +109,9 @@ def model_answers(model: LanguageModel, squares_apart: bool = False) -> Arrays:
     v = {k: np.zeros_like(v) for k, v in p.items()}
     losses = []
     for step in range(1, STEPS + 1):
-        loss, grads, embedding_squares = model_gradients(p, model.layers, batches[(step - 1) % len(batches)])
+        loss, grads, embedding_squares = model_gradients(
+            p, model.layers, batches[(step - 1) % len(batches)]
+        )
         losses.append(loss)
         rate = LEARNING_RATE * np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
         for k, g in grads.items():
@@ -169,7 +171,14 @@ def compare(actual: Arrays, expected: Arrays) -> dict[str, Any]:
     for name, reference in expected.items():
         error = _difference(name, actual[name], reference) if name in actual else np.inf
         tolerance = TOLERANCE.get(name.split()[0], GRADIENT_TOLERANCE)
-        found.append((error / tolerance if tolerance else error * np.inf if error else 0.0, name, error, tolerance))
+        found.append(
+            (
+                error / tolerance if tolerance else error * np.inf if error else 0.0,
+                name,
+                error,
+                tolerance,
+            )
+        )
     _, name, error, tolerance = max(found)
     agrees = all(error <= tolerance for _, _, error, tolerance in found)
     return {"array": name, "error": error, "tolerance": tolerance, "agrees": agrees}

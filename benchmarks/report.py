@@ -63,7 +63,9 @@ def machine_text(results: dict[str, Any]) -> str:
     """Processor, peak, versions, date."""
     m = results["machine"]
     caches = ", ".join(f"{k} {v >> 10} KiB" for k, v in m["caches"].items())
-    lines = [f"{m['cpu']}, {m['cores']} cores ({caches}; {', '.join(m['features'])}), {m['system']}."]
+    lines = [
+        f"{m['cpu']}, {m['cores']} cores ({caches}; {', '.join(m['features'])}), {m['system']}."
+    ]
     for n, peak in results["peak"].items():
         lines.append(
             f"Measured with {threads_text(n)}: {peak['GHz']:.2f} GHz, "
@@ -79,7 +81,11 @@ def machine_text(results: dict[str, Any]) -> str:
     if absent:
         lines.append(f"Absent: {absent}.")
     busiest = max(
-        (r.get("others_cores", 0.0) for s in results["sections"] for _, _, r in goals.cases(results, s)),
+        (
+            r.get("others_cores", 0.0)
+            for s in results["sections"]
+            for _, _, r in goals.cases(results, s)
+        ),
         default=0.0,
     )
     lines.append(
@@ -234,7 +240,9 @@ def goals_table(results: dict[str, Any]) -> str:
     rows = [
         [
             goal["text"],
-            "reached" if not goal["missed"] else f"**missed {len(goal['missed'])} of {goal['of']}**",
+            "reached"
+            if not goal["missed"]
+            else f"**missed {len(goal['missed'])} of {goal['of']}**",
             f"{goal['worst'].value:.2f} of {goal['worst'].bound:.2f}: {goal['worst'].where}",
         ]
         for goal in goals.judged(results)

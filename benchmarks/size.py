@@ -71,7 +71,9 @@ def bytes_of(found: Distribution) -> int:
 
 def own_bytes() -> int:
     """The package in this clone."""
-    return sum(p.stat().st_size for p in (ROOT / "gru_np").rglob("*") if p.suffix in (".py", ".typed"))
+    return sum(
+        p.stat().st_size for p in (ROOT / "gru_np").rglob("*") if p.suffix in (".py", ".typed")
+    )
 
 
 def own_requirements() -> list[str]:

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import GRU, Dense, Dropout, Embedding, Sequential, __version__, text
+from gru_np import __version__, text
 from gru_np.callbacks import Callback, ModelCheckpoint
 from gru_np.gradcheck import check_gradients
+from gru_np.layers import GRU, Dense, Dropout, Embedding
+from gru_np.model import Sequential
 from gru_np.optimizers import Adam
 from gru_np.schedules import CosineDecay
 
@@ -175,7 +177,9 @@ def train(args: argparse.Namespace) -> int:
         return 130
     nats = model.history.history["val_loss"][-1]
     _say(f"\nHeld-out text: {_spell_nats(nats, args.tokens)}")
-    _say(f"The model is in {args.checkpoint}; let it write with\n  gru-np generate {args.checkpoint}")
+    _say(
+        f"The model is in {args.checkpoint}; let it write with\n  gru-np generate {args.checkpoint}"
+    )
     return 0
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(gru_np.__file__).parent
 
 # A module may import from its own line (without a circle) and from the lines above it.
 ORDER = [
-    ["_aliases", "_checks", "_replace"],
+    ["_aliases", "_checks", "_named", "_positions", "_replace"],
     ["equations"],
     ["recurrence", "ctc", "kernels"],
     ["initializers", "layers", "losses"],

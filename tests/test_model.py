@@ -401,7 +401,9 @@ def test_nan_stops_training(ids):
     model = language_model()
     model.build((None, None))
     model.params["dense/b"][0] = np.nan
-    history = model.fit(ids[:, :-1], ids[:, 1:], batch_size=2, epochs=5, verbose=0, callbacks=[TerminateOnNaN()])
+    history = model.fit(
+        ids[:, :-1], ids[:, 1:], batch_size=2, epochs=5, verbose=0, callbacks=[TerminateOnNaN()]
+    )
     assert history.epoch == []
 
 

@@ -41,9 +41,7 @@ CONTESTANTS = {
     ),
     "openvino": Entry("open_vino", "OpenVino", ("openvino",), ("openvino",), training=False),
     "jax": Entry("jax_scan", "JaxScan", ("jax",), ("jax", "jaxlib")),
-    "flax": Entry(
-        "flax_linen", "FlaxLinen", ("flax", "optax"), ("flax", "jax", "jaxlib", "optax")
-    ),
+    "flax": Entry("flax_linen", "FlaxLinen", ("flax", "optax"), ("flax", "jax", "jaxlib", "optax")),
     "keras-tensorflow": Entry(
         "keras_layers",
         "KerasTensorFlow",

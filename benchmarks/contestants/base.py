@@ -94,7 +94,10 @@ def training_task(
 
 
 def generation_task(
-    generate: Callable[[], Any], forced: Callable[[list[int]], Any], model: LanguageModel, problem: Arrays
+    generate: Callable[[], Any],
+    forced: Callable[[list[int]], Any],
+    model: LanguageModel,
+    problem: Arrays,
 ) -> Task:
     """Task from generate() -> T ids and forced(ids) -> logits (T, V) after each of the ids."""
 
@@ -129,5 +132,3 @@ def stepwise_generation(
         return np.array(out)
 
     return generation_task(generate, forced, model, problem)
-
-

@@ -138,9 +138,7 @@ class FlaxLinen(Contestant):
                 b_ih[rz] -= problem[f"b_hh{k}"][rz]
                 b_hh[rz] -= problem[f"b_ih{k}"][rz]
                 names = ["W_ih", "W_hh", "b_ih", "b_hh"]
-                out |= dict(
-                    zip([n + str(k) for n in names], [W_ih, W_hh, b_ih, b_hh], strict=True)
-                )
+                out |= dict(zip([n + str(k) for n in names], [W_ih, W_hh, b_ih, b_hh], strict=True))
             return out
 
         return training_task(step, parameters, problem)

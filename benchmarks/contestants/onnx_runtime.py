@@ -29,7 +29,9 @@ def gru_node(problem: Arrays, H: int, layer: int | None, names: list[str]) -> tu
     return node, [numpy_helper.from_array(v, k) for k, v in values.items()]
 
 
-def serialised(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> bytes:
+def serialised(
+    nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]
+) -> bytes:
     """The model as bytes."""
     graph = helper.make_graph(nodes, "gru", inputs, outputs, weights)
     opset = [helper.make_opsetid("", OPSET)]

@@ -10,7 +10,9 @@ from ..problems import Arrays, LanguageModel, Shape
 from .base import Contestant, Task, blocks_zrn, layer_parameters, stepwise_generation
 
 
-def gru_sequence(problem: Arrays, layer: int | None, x: Any, h0: Any, T: int, B: int, H: int) -> Any:
+def gru_sequence(
+    problem: Arrays, layer: int | None, x: Any, h0: Any, T: int, B: int, H: int
+) -> Any:
     """The node over x (B, T, I) and h0 (B, 1, H); biases of r and z are summed, as it wants them."""
     W_ih, W_hh, b_ih, b_hh = (blocks_zrn(w) for w in layer_parameters(problem, layer))
     zr = slice(0, 2 * H)
@@ -73,9 +75,7 @@ class OpenVino(Contestant):
         logits = ops.add(product, ops.constant(problem["b"]))
         token = np.zeros((1, 1), np.int32)
         states = [np.zeros((1, 1, H), np.float32) for _ in layers]
-        request = self._request(
-            [ops.result(logits), *results], [ids, *states_], [token, *states]
-        )
+        request = self._request([ops.result(logits), *results], [ids, *states_], [token, *states])
         row = request.get_output_tensor(0).data
         after = [request.get_output_tensor(k + 1).data for k in layers]
 

@@ -26,9 +26,13 @@ class Ours(Contestant):
         import gru_np
 
         self.gru_np = gru_np
-        if not hasattr(gru_np,"gru_forward"):
+        if not hasattr(gru_np, "gru_forward"):
             from gru_np import recurrence
-            gru_np.gru_forward, gru_np.gru_backward = recurrence.gru_forward, recurrence.gru_backward
+
+            gru_np.gru_forward, gru_np.gru_backward = (
+                recurrence.gru_forward,
+                recurrence.gru_backward,
+            )
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
         """gru_forward."""

@@ -33,6 +33,7 @@ from gru_np.text.vocabulary import (
     WordTokenizer,
     tokenizer_config,
     tokenizer_from_config,
+    tokenizer_of,
 )
 
 __all__ = [
@@ -56,5 +57,6 @@ __all__ = [
     "tokenizer_config",
     "tokenizer_from_config",
     "tokenizer_from_json",
+    "tokenizer_of",
     "windows",
 ]

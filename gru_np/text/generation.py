@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_np import decoding
+from gru_np.text.vocabulary import tokenizer_of
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -356,9 +357,7 @@ class _Voice:
     ) -> None:
         self.who = who
         self.model = model
-        self.tokenizer: Any = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer
-        if self.tokenizer is None:
-            raise ValueError(f"{who}: the model has no tokenizer; give tokenizer=")
+        self.tokenizer: Any = tokenizer_of(model, who) if tokenizer is None else tokenizer
         self._tokens = getattr(self.tokenizer, "tokens", None)
         self.allowed = allowed if isinstance(allowed, str) or allowed is None else set(allowed)
         self.forbidden = _stripped(forbidden)

@@ -673,6 +673,41 @@ def tokenizer_from_config(config: dict[str, Any]) -> Any:
     return TOKENIZERS[name].from_config(config["config"])
 
 
+def tokenizer_of(model: Any, who: str = "tokenizer_of") -> Any:
+    """Give the tokenizer of a model: `model.tokenizer`, or the one saved in its file.
+
+    Parameters
+    ----------
+    model : object
+        With a `tokenizer`, or with the `extras` of a loaded `Sequential`.
+    who : str
+        Named if there is none.
+
+    Returns
+    -------
+    CharTokenizer, WordTokenizer or Tokenizer
+
+    Raises
+    ------
+    ValueError
+        If the model has no tokenizer.
+
+    Examples
+    --------
+    >>> from gru_np import Sequential, text
+    >>> model = Sequential()
+    >>> model.tokenizer = text.CharTokenizer.fit("banana")
+    >>> text.tokenizer_of(model).tokens
+    ['a', 'n', 'b']
+    """
+    if getattr(model, "tokenizer", None) is None:
+        config = getattr(model, "extras", {}).get("tokenizer")
+        if config is None:
+            raise ValueError(f"{who}: the model has no tokenizer; give tokenizer=")
+        model.tokenizer = tokenizer_from_config(config)
+    return model.tokenizer
+
+
 def _require_keys(config: Any, keys: set[str], who: str) -> None:
     """Refuse what is not a dict with exactly these keys."""
     if not isinstance(config, dict) or set(config) != keys:

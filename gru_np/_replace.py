@@ -1,0 +1,167 @@
+"""Put a new file in the place of an old one, all or nothing, whatever interrupts it.
+
+Write to another name in the same folder, flush to the disk, rename, flush the folder. Without the
+first flush some file systems rename a file whose content is not there yet (Pillai et al., "All file
+systems are not created equal", OSDI 2014); without the second the rename itself may be lost.
+"""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+try:
+    import fcntl
+except ImportError:  # Windows: an open file cannot be deleted there, which serves as the lock
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.gru_np-\d+-[0-9a-f]{16}\.tmp")
+_BINARY: int = getattr(os, "O_BINARY", 0)
+_CHUNK = 2**24  # bytes in one write
+
+
+def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
+    """Make `path` a file that consists of the blocks of bytes, or leave it as it is.
+
+    A symbolic link is followed: the file it points to is replaced. Permissions of an existing file
+    are kept. Leftovers of writers that were killed, for whatever path in this folder, are removed.
+
+    Raises
+    ------
+    ValueError
+        `path` exists and is not a regular file.
+    OSError
+        With `errno`, `path` and a sentence that says whether the old file is still in place.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    temporary, file, folder_file = "", -1, -1
+    what_is_there = "what was there before is unchanged"
+    try:
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
+        mode = _mode_to_keep(target)
+        if hasattr(os, "O_DIRECTORY"):  # opened first: an error now is better than one after
+            folder_file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        _sweep(folder)
+        while file < 0:
+            temporary = os.path.join(folder, f".gru_np-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+            # A new file is born with the mode it will keep, 0666 less the umask; one that takes
+            # the place of another is closed to all but its owner until it is complete.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
+            file = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+            if not _lock(file):  # another process swept it before the lock was ours
+                file = _close(file)
+        for block in blocks:
+            while block:
+                block = block[os.write(file, block[:_CHUNK]) :]
+        if mode is not None and mode != stat.S_IMODE(os.fstat(file).st_mode):
+            os.chmod(temporary, mode)
+        os.fsync(file)
+        if fcntl is None:
+            file = _close(file)  # Windows does not rename an open file
+        os.replace(temporary, target)
+        what_is_there = "the new file is in place, but might not outlast a power failure"
+        _flush_folder(folder_file)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            reason = f"cannot be saved: {error.strerror or error}; {what_is_there}"
+            raise OSError(error.errno, reason, path) from error
+        raise
+    finally:
+        _close(file)
+        _close(folder_file)
+
+
+def kind(status: os.stat_result) -> str:
+    """Say what a file is."""
+    kinds = {
+        stat.S_IFREG: "a regular file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }  # fmt: skip
+    return kinds.get(stat.S_IFMT(status.st_mode), "something else")
+
+
+def _close(file: int) -> int:
+    """Close a descriptor, if it is one, and return -1; what matters was flushed before."""
+    if file >= 0:
+        with suppress(OSError):
+            os.close(file)
+    return -1
+
+
+def _flush_folder(folder_file: int) -> None:
+    """Make the rename outlast a power failure, on file systems that can."""
+    if folder_file < 0:
+        return
+    try:
+        os.fsync(folder_file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders cannot be flushed there
+            raise
+
+
+def _mode_to_keep(target: str) -> int | None:
+    """Return the permissions of the file to be replaced, None if there is none."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"expected a regular file to replace, found {kind(status)}")
+    if not os.access(target, os.W_OK):  # a rename would not ask
+        raise PermissionError(errno.EACCES, "the file is write-protected")
+    return status.st_mode & 0o777
+
+
+def _lock(file: int) -> bool:
+    """Mark a temporary file as in use; the system drops the lock when its writer dies.
+
+    False if another process has removed the file, or is about to.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks: `_sweep` goes by age there
+    return os.fstat(file).st_nlink > 0
+
+
+def _sweep(folder: str) -> None:
+    """Remove temporary files whose writers are dead.
+
+    The writer's lock tells, not its process number: numbers are reused, and mean nothing in
+    another container or on another machine that shares the folder.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # another user's, or gone meanwhile
+                    _remove_if_abandoned(entry.path)
+
+
+def _remove_if_abandoned(path: str) -> None:
+    """Remove a temporary file unless its writer holds the lock."""
+    if fcntl is None:
+        os.unlink(path)  # refused by Windows while its writer has it open
+        return
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except BlockingIOError:
+        pass
+    except OSError:
+        if time.time() - os.fstat(file).st_mtime > 3600:  # seconds
+            os.unlink(path)
+    finally:
+        os.close(file)
