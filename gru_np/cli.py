@@ -1,7 +1,7 @@
 """The command line: gru-np train | generate | next | evaluate | gradcheck.
 
-Each command is a function of its parsed arguments and prints to standard output. Bad input ends with
-one sentence on standard error and exit status 2, never with a traceback.
+Each command is a function of its parsed arguments and prints to standard output. Bad input ends
+with one sentence on standard error and exit status 2, never with a traceback.
 """
 
 import argparse
@@ -223,7 +223,7 @@ def _language_model(args: argparse.Namespace, tokenizer: Any, tokens: int) -> Se
 
 
 class _Watch(Callback):
-    """Prints samples at even distances; turns an interruption into a saved model and a clean end."""
+    """Prints samples on the way; turns an interruption into a saved model and a clean end."""
 
     goes_last = True
 

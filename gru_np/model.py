@@ -251,7 +251,7 @@ class Sequential:
         CheckpointError
             If the file is damaged, foreign or hostile; nothing in it is ever executed.
         """
-        return saving.from_file(cls, path)  # type: ignore[no-any-return]
+        return saving.from_file(cls, path)
 
     # ------------------------------------------------------------------------------ training
 
