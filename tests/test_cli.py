@@ -1,0 +1,198 @@
+"""The command line: what it prints, what it leaves, what it refuses, what it survives."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import assert_close
+
+from gru_np import Sequential, cli
+
+TEXT = "the cat sat on the mat. the dog ate the cat's hat.\n" * 60
+SMALL = ["--units", "8", "--embedding", "4", "--batch-size", "4", "--length", "16"]
+
+
+@pytest.fixture
+def book(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def trained(book, tmp_path, capsys):
+    path = tmp_path / "book.safetensors"
+    args = ["train", "--text", str(book), "--checkpoint", str(path), *SMALL]
+    assert cli.main([*args, "--epochs", "2", "--samples", "2"]) == 0
+    return path, capsys.readouterr().out
+
+
+def test_train_prints_progress_samples_and_the_held_out_score_and_leaves_a_model(trained):
+    path, out = trained
+    assert f"{len(TEXT):,} characters" in out
+    assert len(re.findall(r"^--- after \d+ steps, .* bits per character ---$", out, re.M)) == 2
+    assert len(re.findall(r"^Epoch ./2 - .*tokens/s - loss: .* - val_loss: ", out, re.M)) == 2
+    assert re.search(r"^Held-out text: \d\.\d+ nats = \d\.\d+ bits per character$", out, re.M)
+    assert Sequential.load(path).history.epoch == [0, 1]
+
+
+def test_generate_repeats_itself_with_a_seed_and_begins_with_the_prompt(trained, capsys):
+    path, _ = trained
+    written = []
+    for seed in ("1", "1", "2"):
+        args = ["generate", str(path), "--prompt", "the ", "--length", "40", "--seed", seed]
+        assert cli.main(args) == 0
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] != written[2]
+    assert written[0].startswith("the ") and len(written[0]) == 4 + 40 + 1
+
+
+def test_next_lists_probabilities_in_falling_order(trained, capsys):
+    path, _ = trained
+    assert cli.main(["next", "the ca", "--checkpoint", str(path), "--k", "4"]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    probabilities = [float(p) for p, _ in rows]
+    assert len(rows) == 4 and probabilities == sorted(probabilities, reverse=True)
+
+
+def test_evaluate_reads_the_held_out_part_or_another_text(trained, book, capsys):
+    path, _ = trained
+    for extra in ([], ["--text", str(book)]):
+        assert cli.main(["evaluate", str(path), *extra]) == 0
+        assert re.fullmatch(
+            r"[\d,]+ tokens: \d\.\d+ nats = \d\.\d+ bits per character\n", capsys.readouterr().out
+        )
+
+
+def test_words_can_be_tokens(book, tmp_path, capsys):
+    path = tmp_path / "words.safetensors"
+    args = ["train", "--text", str(book), "--tokens", "word", "--checkpoint", str(path), *SMALL]
+    assert cli.main([*args, "--epochs", "1", "--samples", "1"]) == 0
+    assert "nats per word, perplexity" in capsys.readouterr().out
+    assert cli.main(["next", "the cat sat on the", "--checkpoint", str(path)]) == 0
+
+
+def test_gradcheck_reports_both_forms(capsys):
+    assert cli.main(["gradcheck", "--units", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "Reset after the product" in out and "Reset before the product" in out
+    assert out.count("all right") == 2
+
+
+def test_every_command_explains_itself_with_an_example(capsys):
+    for command in ("train", "generate", "next", "evaluate", "gradcheck"):
+        with pytest.raises(SystemExit) as end:
+            cli.main([command, "--help"])
+        assert end.value.code == 0
+        assert f"example:\n  gru-np {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"a", "a single character"),
+        (b"ab\0cd", "NUL byte at offset 2"),
+        (b"caf\xe9 latin", "not UTF-8 text, byte 0xe9 at offset 3"),
+        (None, "there is no such file"),
+    ],
+)
+def test_bad_text_gets_one_sentence_and_status_2(content, message, tmp_path, capsys):
+    path = tmp_path / "bad.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert cli.main(["train", "--text", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gru-np train: ") and message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["generate", "nowhere"], "no such file"),
+        (["generate", "{model}", "--temperature", "-1"], "temperature"),
+        (["generate", "{model}", "--top-p", "2"], "top_p"),
+        (["next", "the", "--checkpoint", "{model}", "--k", "0"], "k must be at least 1"),
+        (["evaluate", "{book}"], "book.txt"),
+        (["train", "--resume", "--checkpoint", "{book}"], "book.txt"),
+        (["train", "--text", "{book}", "--units", "0"], "units must be at least 1"),
+        (["train", "--text", "{book}", "--validation", "2"], "--validation"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_status_2(args, message, trained, book, capsys):
+    path, _ = trained
+    args = [a.format(model=path, book=book) for a in args]
+    assert cli.main(args) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def start(book, checkpoint, *extra):
+    """A training run in a process of its own, with a checkpoint at every tenth of an epoch."""
+    command = [
+        sys.executable, "-m", "gru_np", "train", "--text", str(book), "--checkpoint",
+        str(checkpoint), *SMALL, "--epochs", "4", "--samples", "0", *extra,
+    ]  # fmt: skip
+    environment = {**os.environ, "GRU_NP_KERNELS": "0"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process):
+    """Wait for the end and close the pipes; give the status and what was printed."""
+    out, error = process.communicate(timeout=120)
+    return process.returncode, out, error
+
+
+def wait_for(path, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_interrupted_run_saves_says_how_to_go_on_and_ends_with_the_same_bits(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT * 4, encoding="utf-8")
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    assert finish(start(book, whole))[0] == 0
+
+    process = start(book, stopped)
+    wait_for(stopped, process)
+    process.send_signal(signal.SIGINT)
+    status, out, error = finish(process)
+    assert (status, error) == (130, "")
+    assert f"gru-np train --resume --checkpoint {stopped}" in out
+
+    assert finish(start(book, stopped, "--resume"))[0] == 0
+    assert_close(
+        Sequential.load(stopped).get_weights(), Sequential.load(whole).get_weights(), "exact"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_twenty_kills_leave_a_checkpoint_that_loads_and_nothing_stale(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT * 4, encoding="utf-8")
+    path = tmp_path / "killed" / "run.safetensors"
+    path.parent.mkdir()
+    moments = random.Random(7)
+    process = start(book, path)
+    wait_for(path, process)
+    for _ in range(20):
+        time.sleep(moments.uniform(0.0, 0.4))
+        process.kill()
+        finish(process)
+        Sequential.load(path)
+        process = start(book, path, "--resume")
+        time.sleep(moments.uniform(0.2, 0.5))
+    assert finish(process)[0] == 0
+    Sequential.load(path)
+    assert [p.name for p in path.parent.iterdir()] == ["run.safetensors"]
