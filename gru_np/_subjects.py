@@ -82,7 +82,7 @@ def of_layer(layer: Layer, x: Any, mask: Any, initial_state: Any, seed: int) -> 
     dx, gradients = layer.backward(cotangents, saved)
     return Subject(
         lambda point: _weighted_sum(cotangents, forward(point)[0]),
-        {**gradients, "x": dx},  # type: ignore[dict-item]
+        {**gradients, "x": dx},
         arrays,
         _weighted_sum(cotangents, outputs, magnitude=True),
         dtype,
