@@ -7,7 +7,6 @@ ordered by count, descending, then by code point: the same on every machine and 
 
 import functools
 import re
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -320,9 +319,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     Indic vowels and decomposed accents are such), with apostrophes inside. The single space between
     two words is matched first and not captured; any other space belongs to a token.
     """
-    marks = "".join(
-        chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)).startswith("M")
-    )
+    # Marks beyond U+FFFF (historic scripts) would make the search ten times slower: signs there.
+    marks = "".join(chr(c) for c in range(0x10000) if unicodedata.category(chr(c)).startswith("M"))
     letter = rf"[\w{marks}]"
     word = rf"{letter}+(?:['’]{letter}+)*"
     sign = rf" ?[^\w\s{marks}](?: (?=\S))?"
