@@ -472,8 +472,6 @@ def test_a_keras_tokenizer_reads_with_spaces_and_continues_a_prompt():
     assert "".join(text.generate(model, "I ", 3, temperature=0)) == "like apples i"
     with pytest.raises(ValueError, match="knows no word of the prompt 'you'"):
         text.generate(model, "you")
-    with pytest.raises(ValueError, match="prompt must not be empty"):
-        text.generate(model)
 
 
 def test_words_continue_a_prompt_with_the_right_spaces():
@@ -491,9 +489,28 @@ def test_words_continue_a_prompt_with_the_right_spaces():
 def test_an_empty_prompt_begins_after_a_newline():
     model = Chain(LETTERS.vocab_size, LETTERS)
     assert list(text.generate(model, "", 9, seed=1)) == list(text.generate(model, "\n", 9, seed=1))
-    for tokenizer in (CharTokenizer.fit("abc"), CharTokenizer.fit("abc", unknown="?")):
-        with pytest.raises(ValueError, match="the vocabulary has no newline"):
-            text.generate(Chain(4, tokenizer))
+    keras_style = text.Tokenizer(oov_token="?")
+    keras_style.fit_on_texts(["b b b a"])
+    for tokenizer, frequent in [
+        (CharTokenizer.fit("bba"), "b"),
+        (CharTokenizer.fit("bba", unknown="?"), "b"),
+        (WordTokenizer.fit("b b a"), "b"),
+        (keras_style, "b"),
+    ]:  # without a newline, after the most frequent token
+        model = Chain(tokenizer.vocab_size, tokenizer)
+        assert text.predict_next(model, "") == text.predict_next(model, frequent)
+
+
+def test_the_tokenizer_of_a_loaded_model_comes_from_its_file():
+    model = Chain(LETTERS.vocab_size)
+    model.extras = {"tokenizer": json.loads(json.dumps(text.tokenizer_config(LETTERS)))}
+    written = list(text.generate(model, "the", 9, seed=1))
+    assert model.tokenizer.tokens == LETTERS.tokens
+    assert written == list(text.generate(Chain(LETTERS.vocab_size, LETTERS), "the", 9, seed=1))
+    model = Chain(3)
+    model.extras = {"tokenizer": {"class_name": "Sequential", "config": {}}}
+    with pytest.raises(ValueError, match="class_name must be one of"):
+        text.tokenizer_of(model)
 
 
 def test_an_alphabet_limits_what_is_written():

@@ -8,7 +8,7 @@
 
 The three tokenizers share what a language model needs: `encode`, `decode`, `decoder`, `tokens`,
 `vocab_size`, `special_ids`, and a config that is plain JSON (`tokenizer_config`,
-`tokenizer_from_config`).
+`tokenizer_from_config`), which a model's file holds (`tokenizer_of`).
 """
 
 from gru_np.text.corpus import Corpus, python_corpus, read_text

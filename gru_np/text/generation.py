@@ -6,12 +6,13 @@ state None at the beginning and then whatever the model returned. Scores are tak
 
 A tokenizer is anything with `encode(text)` and `decode(ids)`; those of `gru_np.text` also say which
 ids are never written (`special_ids`: padding, unknown words) and read ids one by one (`decoder`).
-Without the `tokenizer` argument it is `model.tokenizer`.
+Without the `tokenizer` argument it is the model's own, `tokenizer_of(model)`.
 
 Notation: B prompts, V vocabulary of the model.
 """
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -82,7 +83,8 @@ def generate(
     model : object
         With `step`, and a `tokenizer` unless one is given.
     prompt : str
-        What to continue; it is not repeated. Empty: as after a newline.
+        What to continue; it is not repeated. Empty: as after a newline, or if the vocabulary has
+        none, after its most frequent token.
     length : int, optional
         The most tokens to write; None goes on until a stop string, or for ever.
     temperature, top_k, top_p, min_p, repetition_penalty
@@ -95,7 +97,7 @@ def generate(
         completes several). Text that could be the beginning of one is held back until that is
         decided.
     tokenizer : object, optional
-        None is `model.tokenizer`.
+        None is `tokenizer_of(model)`.
     allowed : str or iterable of str, optional
         A string is an alphabet: only tokens made of these characters are written. Else the only
         tokens to write.
@@ -299,7 +301,7 @@ def predict_next(
     model, tokenizer
         As `generate`.
     context : str
-        The text so far. Empty: as after a newline.
+        The text so far; empty is as for `generate`.
     k : int
         How many to return; fewer if the vocabulary is smaller.
 
@@ -406,7 +408,7 @@ class _Voice:
     def prompt(self, text: str) -> _Start:
         """Encode a prompt, and read on from there."""
         encode = getattr(self.tokenizer, "encode_prompt", self.tokenizer.encode)
-        ids = self._newline() if text == "" else [int(i) for i in encode(text)]
+        ids = self._beginning() if text == "" else [int(i) for i in encode(text)]
         if not ids:
             raise ValueError(f"{self.who}: the vocabulary knows no word of the prompt {text!r}")
         decoder = getattr(self.tokenizer, "decoder", None)
@@ -416,19 +418,16 @@ class _Voice:
             read = _without_first_space(read)
         return _Start(ids, read)
 
-    def _newline(self) -> list[int]:
-        """Ids of a newline, after which a text begins."""
+    def _beginning(self) -> list[int]:
+        """Ids after which a text begins: a newline, or the first token of the vocabulary."""
         special = getattr(self.tokenizer, "special_ids", ())
         try:
             ids = [int(i) for i in self.tokenizer.encode("\n")]
-        except ValueError:
+        except ValueError:  # an unknown character
             ids = []
-        if not ids or ids[-1] in special:
-            raise ValueError(
-                f"{self.who}: the prompt must not be empty, as the vocabulary has no newline to "
-                "begin after"
-            )
-        return ids
+        if ids and ids[-1] not in special:
+            return ids
+        return [next(i for i in itertools.count() if i not in special)]
 
     def token(self, i: int) -> str:
         """Text of one token."""
