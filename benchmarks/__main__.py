@@ -9,7 +9,8 @@ from pathlib import Path
 from . import report
 from .contestants import CONTESTANTS, missing
 from .machine import cores, model_name
-from .run import SECTIONS, SHORT, execute, full, quick
+from .plan import SECTIONS, SHORT, full, quick
+from .run import execute
 from .workers import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,8 +24,8 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def chosen(allowed: list[str], aliases: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
-    """A comma-separated choice among `allowed`."""
+def chosen(allowed: list[str], aliases: dict[str, str] | None = None):
+    """Make the parser of a comma-separated choice among `allowed`."""
 
     def parse(text: str) -> list[str]:
         names = [(aliases or {}).get(name, name) for name in text.split(",")]
@@ -37,7 +38,7 @@ def chosen(allowed: list[str], aliases: dict[str, str] | None = None):  # type: 
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Define the options."""
     out = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     add = out.add_argument
     add("--quick", action="store_true", help="a few small cases, in under two minutes")

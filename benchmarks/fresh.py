@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import Any
 
 from . import problems
+from .contestants import UnsupportedError
 from .reference import generation_answers
 from .statistics import summary
-from .workers import ROOT, Worker, WorkerFailed, WorkerUnsupported, environment
+from .workers import ROOT, Worker, WorkerError, environment
 
 IMPORTS = {
     "python": "pass",
@@ -38,7 +39,7 @@ def run_program(program: str, threads: int) -> tuple[float, str]:
     seconds = perf_counter() - start
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise WorkerFailed(lines[-1][:200] if lines else f"code {done.returncode}")
+        raise WorkerError(lines[-1][:200] if lines else f"code {done.returncode}")
     return seconds, done.stdout.strip()
 
 
@@ -59,7 +60,7 @@ def _alternate(
             progress(f"{name} {turn}/{repeats}")
             try:
                 elapsed, printed = run_program(program, threads)
-            except WorkerFailed as reason:
+            except WorkerError as reason:
                 results[name] = {"failed": str(reason)}
                 continue
             if printed != expected.get(name, ""):
@@ -88,9 +89,9 @@ def cold_start(
         try:
             reply = worker.ask(do="cold", case=problems.to_record(model), folder=str(folder))
             programs[name] = reply["program"]
-        except WorkerUnsupported:
+        except UnsupportedError:
             continue
-        except WorkerFailed as reason:
+        except WorkerError as reason:
             results[name] = {"failed": str(reason)}
         finally:
             worker.close()
@@ -128,9 +129,9 @@ def peak_memory(
             worker.ask(do="prepare", section=section, case=problems.to_record(case))
             worker.ask(do="warm", seconds=0)
             results[name] = {"bytes": worker.ask(do="memory")["bytes"], "imported": imported}
-        except WorkerUnsupported:
+        except UnsupportedError:
             continue
-        except WorkerFailed as reason:
+        except WorkerError as reason:
             results[name] = {"failed": str(reason)}
         finally:
             worker.close()

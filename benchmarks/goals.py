@@ -14,6 +14,11 @@ NAMED = {"32,100,64,256", "20,35,650,650", "32,128,512,512"}
 TINY = "100,32,16,1,4,2"
 
 
+def threads_text(n: str) -> str:
+    """One thread, 2 threads."""
+    return "one thread" if n == "1" else f"{n} threads"
+
+
 class Measured(NamedTuple):
     """One measured number and what it should at least be."""
 
@@ -45,13 +50,13 @@ def _ahead(*sections: str) -> Callable[[dict[str, Any]], Iterator[Measured]]:
         for section in sections:
             for n, label, record in cases(results, section):
                 if record.get("ratio"):
-                    yield Measured(f"{section} ({label}), {n} threads", record["ratio"], 1.0)
+                    yield Measured(f"{section} ({label}), {threads_text(n)}", record["ratio"], 1.0)
 
     return measure
 
 
 def _median(section: str, bound: float, rival: str = "") -> Callable[..., Iterator[Measured]]:
-    """The median ratio to one rival, or to each case's best one, for every number of threads."""
+    """Measure the median ratio to one rival, or to each case's best, for each number of threads."""
 
     def measure(results: dict[str, Any]) -> Iterator[Measured]:
         for n in results["sections"].get(section, {}):
@@ -61,7 +66,7 @@ def _median(section: str, bound: float, rival: str = "") -> Callable[..., Iterat
             ]
             ratios = [r for r in found if r]
             if ratios:
-                yield Measured(f"{n} threads", float(np.median(ratios)), bound)
+                yield Measured(f"{threads_text(n)}", float(np.median(ratios)), bound)
 
     return measure
 
@@ -74,7 +79,7 @@ def _against(
             for n, label, record in cases(results, section):
                 found = ratio(record["contestants"], rival, OURS)
                 if found and label != but and (not only or label == only):
-                    yield Measured(f"{section} ({label}), {n} threads", found, bound)
+                    yield Measured(f"{section} ({label}), {threads_text(n)}", found, bound)
 
     return measure
 

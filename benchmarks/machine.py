@@ -16,7 +16,7 @@ TELLING = [
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries in /proc/cpuinfo; {} elsewhere."""
+    """Read the first processor's entries in /proc/cpuinfo; {} elsewhere."""
     try:
         first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     except OSError:
@@ -43,7 +43,7 @@ def caches() -> dict[str, int]:
         except OSError:
             continue
         if kind != "Instruction":
-            number, unit = re.fullmatch(r"(\d+)([KMG]?)", size).groups()  # type: ignore[union-attr]
+            number, unit = re.fullmatch(r"(\d+)([KMG]?)", size).groups()
             scale = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit]
             found[f"L{level}" + ("d" if level == "1" else "")] = int(number) * scale
     return found
@@ -62,7 +62,7 @@ def cores() -> int:
 
 
 def commit() -> str:
-    """The commit of this clone, with + if files differ from it; "" outside git."""
+    """Name the commit of this clone, with + if files differ from it; "" outside git."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:

@@ -37,7 +37,7 @@ def _splat(vector: str, lanes: int, name: str) -> str:
 
 
 def program(lanes: int) -> str:
-    """The four loops as LLVM assembly."""
+    """Write the four loops as LLVM assembly."""
     vector = f"<{lanes} x float>"
     fma = f"@llvm.fma.v{lanes}f32"
     clock = "".join(
@@ -144,12 +144,8 @@ class Loops:
     def __init__(self) -> None:
         from llvmlite import binding
 
-        # Older versions of llvmlite want to be initialised; newer ones refuse the call.
-        for initialise in [
-            binding.initialize_native_target,
-            binding.initialize_native_asmprinter,
-        ]:
-            initialise()
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
         features = binding.get_host_cpu_features()
         self.lanes = lanes_of({name for name, present in features.items() if present})
         target = binding.Target.from_default_triple().create_target_machine(

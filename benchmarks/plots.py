@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from .contestants import CONTESTANTS, OURS
-from .report import shown, threads_text
+from .goals import threads_text
+from .report import shown
 from .statistics import best_rival, medians
 
 # Shape tells rivals apart, grey only helps.
@@ -21,7 +22,7 @@ SECTIONS = {"forward": "forward", "training": "forward + backward"}
 
 
 def write(results: dict[str, Any], path: Path) -> list[Path]:
-    """The pictures that the results allow, beside `path`; none without matplotlib."""
+    """Draw what the results allow, beside `path`; nothing without matplotlib."""
     if find_spec("matplotlib") is None:
         return []
     import matplotlib
@@ -63,7 +64,7 @@ def ratios(results: dict[str, Any]) -> Any:
     columns = len({n for _, n, _ in panels})
     lines = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(
-        lines, columns, figsize=(6.2 * columns, 4.2 * lines), squeeze=False, sharey=True,
+        lines, columns, figsize=(6.2 * columns, 3.9 * lines), squeeze=False, sharey=True,
         layout="constrained",
     )  # fmt: skip
     drawn = {}
@@ -94,7 +95,7 @@ def ratios(results: dict[str, Any]) -> Any:
         axis.set_visible(False)
     order = [name for name in MARKS if name in drawn]
     figure.legend(
-        [drawn[name] for name in order], order, loc="outside lower center", ncols=8, fontsize=8
+        [drawn[name] for name in order], order, loc="outside lower center", ncols=4, fontsize=8
     )
     figure.suptitle("B, T, I, H; above the line gru_np is faster", fontsize=10)
     return figure

@@ -155,7 +155,7 @@ def model_problem(model: LanguageModel) -> Arrays:
 
 
 def case_from(record: dict[str, Any]) -> Shape | LanguageModel:
-    """The case that `to_record` described."""
+    """Make the case that `to_record` described."""
     return (LanguageModel if "V" in record else Shape)(**record)
 
 

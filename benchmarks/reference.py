@@ -142,7 +142,7 @@ def generation_answers(model: LanguageModel) -> Arrays:
 
 
 def answers(section: str, case: Any, squares_apart: bool = False) -> Arrays:
-    """What a contestant's answer for this section and case is compared with."""
+    """Compute what a contestant's answer for this section and case is compared with."""
     if section == "language_model":
         return model_answers(case, squares_apart)
     if section == "generation":
@@ -166,7 +166,7 @@ def _difference(name: str, value: Any, reference: Any) -> float:
 
 
 def compare(actual: Arrays, expected: Arrays) -> dict[str, Any]:
-    """The array that is worst against its tolerance: {"array", "error", "tolerance", "agrees"}."""
+    """Find the array worst against its tolerance: {"array", "error", "tolerance", "agrees"}."""
     found = []
     for name, reference in expected.items():
         error = _difference(name, actual[name], reference) if name in actual else np.inf

@@ -5,6 +5,7 @@ from typing import Any
 
 from . import goals
 from .contestants import CONTESTANTS, OURS
+from .goals import threads_text
 from .statistics import medians, ratio
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
@@ -28,7 +29,7 @@ def time(seconds: float) -> str:
 
 
 def times(value: float | None) -> str:
-    """A ratio; one below 1 is a loss and says so."""
+    """Write a ratio; one below 1 is a loss and in bold."""
     if value is None:
         return NONE
     text = f"{value:.2f}" if value < 9.995 else f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
@@ -36,24 +37,19 @@ def times(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share."""
+    """Write a share."""
     return NONE if value is None else f"{100 * value:.0f} %"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
+    """Write a Markdown table; the first column to the left, the others to the right."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def shown(label: str) -> str:
-    """A label with a blank after each comma."""
+    """Put a blank after each comma of a label."""
     return label.replace(",", ", ")
-
-
-def threads_text(n: str) -> str:
-    """One thread, 2 threads."""
-    return "one thread" if n == "1" else f"{n} threads"
 
 
 # ------------------------------------------------------------------------------ the machine
@@ -80,17 +76,12 @@ def machine_text(results: dict[str, Any]) -> str:
     absent = "; ".join(f"{k}: {v}" for k, v in results["absent"].items())
     if absent:
         lines.append(f"Absent: {absent}.")
-    busiest = max(
-        (
-            r.get("others_cores", 0.0)
-            for s in results["sections"]
-            for _, _, r in goals.cases(results, s)
-        ),
-        default=0.0,
-    )
+    records = [r for s in TITLES for _, _, r in goals.cases(results, s)]
+    busiest = max((r["others_cores"] for r in records), default=0.0)
+    idle = max((r["idle_seconds"] for r in records), default=0.0)
     lines.append(
         f"Run {results['started']} to {results['finished']}; other processes kept at most "
-        f"{busiest:.2f} cores busy during any case."
+        f"{busiest:.2f} cores busy during any case; waiting contestants used {idle:.2f} s."
     )
     return "\n".join(lines)
 
@@ -99,7 +90,7 @@ def machine_text(results: dict[str, Any]) -> str:
 
 
 def _ours(record: dict[str, Any]) -> str:
-    """The contestant that stands for us: the compiled one, or NumPy where numba is missing."""
+    """Name who stands for us: the compiled one, or NumPy where numba is missing."""
     rows = medians(record["contestants"])
     return OURS if OURS in rows else next((n for n in rows if CONTESTANTS[n].ours), "")
 
@@ -251,7 +242,7 @@ def goals_table(results: dict[str, Any]) -> str:
 
 
 def readme_text(results: dict[str, Any]) -> str:
-    """What stands in the README."""
+    """Write what stands in the README."""
     counts = dict.fromkeys(n for s in TITLES for n in results["sections"].get(s, {}))
     parts = [
         "Medians; `best rival` and `torch` say how many times as long they take (bold: we lose). "
@@ -265,7 +256,7 @@ def readme_text(results: dict[str, Any]) -> str:
 
 
 def full_text(results: dict[str, Any], plots: list[str]) -> str:
-    """What stands beside the JSON."""
+    """Write what stands beside the JSON."""
     parts = ["# Benchmark", machine_text(results)]
     text = goals_table(results)
     parts += ["## Goals", text] if text else []
@@ -277,8 +268,8 @@ def full_text(results: dict[str, Any], plots: list[str]) -> str:
     fresh = fresh_table(results)
     parts += ["## Fresh processes, memory, size", fresh] if fresh else []
     note = (
-        "Median (first to third quartile, share of the measured peak) of the repetitions; bold: the "
-        "best rival; ratio: its median over ours."
+        "Median (first to third quartile, share of the measured peak) of the repetitions; "
+        "bold: the best rival; ratio: its median over ours."
     )
     return "\n\n".join([*parts, note]) + "\n"
 

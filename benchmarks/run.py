@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,68 +15,18 @@ from typing import Any
 import numpy as np
 
 from . import fresh, machine, peak, problems, reference, size
-from .contestants import CONTESTANTS, OURS, missing
+from .contestants import CONTESTANTS, OURS, UnsupportedError, missing
+from .plan import TIMED, Plan
 from .statistics import best_rival, ratio, summary
-from .workers import Quiet, Worker, WorkerFailed, WorkerUnsupported
+from .workers import (
+    Quiet,
+    Worker,
+    WorkerError,
+    environment,
+    processors,
+)
 
 FORMAT = 1
-TIMED = ["forward", "training", "language_model", "generation"]
-SECTIONS = [*TIMED, "cold", "memory", "size"]
-SHORT = {"lm": "language_model"}
-
-
-@dataclass
-class Plan:
-    """What to run; the defaults are a full run."""
-
-    sections: list[str] = field(default_factory=lambda: list(SECTIONS))
-    threads: list[int] = field(default_factory=lambda: [1, 2])
-    contestants: list[str] = field(default_factory=lambda: list(CONTESTANTS))
-    cases: dict[str, list[Any]] = field(default_factory=dict)  # by section
-    shapes: list[str] | None = None  # labels; None: all
-    repeats: int = 20
-    repetition: float = 0.02  # seconds a repetition should last: more calls if one is shorter
-    warm: float = 0.3  # seconds
-    unroll_limit: float = 60.0  # seconds for contestants that compile every step of time
-    limit: float = 300.0  # seconds for any other request
-    cold_repeats: int = 10
-    memory: list[tuple[str, Any]] = field(default_factory=list)
-
-
-def full() -> Plan:
-    """Everything."""
-    return Plan(
-        cases={
-            "forward": problems.SHAPES,
-            "training": problems.SHAPES,
-            "language_model": problems.LANGUAGE_MODELS,
-            "generation": [problems.GENERATION],
-        },
-        memory=[
-            ("training", problems.MEMORY_SHAPE),
-            ("language_model", problems.MEMORY_MODEL),
-        ],
-    )
-
-
-def quick() -> Plan:
-    """A few small cases, in under two minutes."""
-    return Plan(
-        threads=[1],
-        contestants=[n for n, entry in CONTESTANTS.items() if not entry.unrolls],
-        cases={
-            "forward": problems.QUICK_SHAPES,
-            "training": problems.QUICK_SHAPES[1:],
-            "language_model": problems.QUICK_LANGUAGE_MODELS[:1],
-            "generation": [problems.QUICK_GENERATION],
-        },
-        repeats=5,
-        repetition=0.01,
-        warm=0.05,
-        limit=60.0,
-        cold_repeats=2,
-        memory=[("training", problems.QUICK_SHAPES[2])],
-    )
 
 
 class Progress:
@@ -88,13 +37,13 @@ class Progress:
         self.start = perf_counter()
 
     def update(self, text: str) -> None:
-        """What is going on."""
+        """Show what is going on."""
         if self.terminal:
             sys.stderr.write(f"\r\x1b[K{perf_counter() - self.start:5.0f} s  {text[:100]}")
             sys.stderr.flush()
 
     def line(self, text: str) -> None:
-        """What is done."""
+        """Say what is done."""
         clear = "\r\x1b[K" if self.terminal else ""
         sys.stderr.write(f"{clear}{perf_counter() - self.start:5.0f} s  {text}\n")
         sys.stderr.flush()
@@ -120,11 +69,11 @@ class Results:
             )
         self.data |= {"format": FORMAT, "machine": description}
         self.data.setdefault("started", datetime.now(UTC).isoformat(timespec="seconds"))
-        for key in ("versions", "absent", "peak", "sections"):
+        for key in ("versions", "absent", "settings", "peak", "sections"):
             self.data.setdefault(key, {})
 
     def case(self, section: str, threads: int | str, label: str) -> dict[str, Any] | None:
-        """What is known of a case."""
+        """Look up a case; None if it was not measured."""
         found: dict[str, Any] = self.data["sections"].get(section, {}).get(str(threads), {})
         return found.get(label)
 
@@ -202,18 +151,28 @@ class Run:
 
     def _start(self, threads: int) -> None:
         """Start all workers at once, then hear from each."""
-        self.progress.update(f"starting {len(self.names)} contestants, {threads} threads")
+        settings = {k: v for k, v in environment("", threads).items() if os.environ.get(k) != v}
+        pinned = processors(threads)
+        self.results.data["settings"][str(threads)] = {
+            "environment": settings,
+            "processors": pinned,
+        }
+        self.progress.line(
+            f"threads {threads}, processors {pinned or 'not pinned'}: "
+            + " ".join(f"{k}={v}" for k, v in settings.items())
+        )
+        self.progress.update(f"starting {len(self.names)} contestants")
         self._close()
         for name in self.names:
             self.workers[name] = Worker(name, threads, self.folder / f"{name}.log")
-        for name, worker in self.workers.items():
-            with suppress(WorkerFailed):
+        for worker in self.workers.values():
+            with suppress(WorkerError):
                 worker.send(do="hello")
         for name, worker in list(self.workers.items()):
             try:
                 versions = worker.receive(self.plan.limit)["versions"]
                 self.results.data["versions"] |= versions
-            except (WorkerFailed, WorkerUnsupported) as reason:
+            except (WorkerError, UnsupportedError) as reason:
                 self.results.data["absent"][name] = str(reason)
                 self.progress.line(f"{name} cannot start: {reason}")
                 worker.close()
@@ -221,7 +180,7 @@ class Run:
                 self.names.remove(name)
 
     def _measure_peak(self, threads: int) -> None:
-        """The best that was seen in this run, again before every section: clocks wander."""
+        """Keep the best that was seen, measuring before every section: clocks wander."""
         self.progress.update("measuring the machine")
         try:
             now = peak.measure(threads, machine.caches())
@@ -236,7 +195,7 @@ class Run:
         record: dict[str, Any] = {"case": problems.to_record(case), "contestants": {}}
         rows = record["contestants"]
         ready: dict[str, int] = {}  # calls in a repetition
-        quiet = Quiet([worker.process.pid for worker in self.workers.values()])
+        start = perf_counter()
         for name in self.names:
             self.progress.update(f"{where}: preparing {name}")
             rows[name], calls = self._ready(name, section, case, threads)
@@ -250,18 +209,18 @@ class Run:
                 try:
                     reply = self.workers[name].ask(self.plan.limit, do="time", calls=ready[name])
                     seconds[name].append(reply["seconds"])
-                except WorkerFailed as reason:
+                except WorkerError as reason:
                     rows[name]["failed"] = str(reason)
                     del ready[name]
         for name in ready:
             rows[name] |= summary(seconds[name]) | {"calls": ready[name]}
         for worker in self.workers.values():
             if worker.alive:
-                with suppress(WorkerFailed):
+                with suppress(WorkerError):
                     worker.ask(self.plan.limit, do="drop")
         record["others_cores"] = round(turns.others(), 3)
         record["idle_seconds"] = round(sum(w.idle_seconds for w in self.workers.values()), 2)
-        record["total_seconds"] = round(perf_counter() - quiet.start, 1)
+        record["total_seconds"] = round(perf_counter() - start, 1)
         self._judge(record, section, case, threads)
         return record
 
@@ -273,7 +232,7 @@ class Run:
         if section in ("training", "language_model") and not entry.training:
             return {"unsupported": "does not train"}, 0
         limit = self.plan.unroll_limit if entry.unrolls else self.plan.limit
-        if entry.unrolls and case.T >= self.too_long.get((name, section), 1 << 30):
+        if entry.unrolls and self.too_long.get((name, section), 1 << 30) <= case.T:
             return {"failed": f"compiling for fewer steps already took over {limit:.0f} s"}, 0
         row: dict[str, Any] = {}
         started = perf_counter()
@@ -293,16 +252,16 @@ class Run:
             if not row["agrees"]:
                 return row, 0
             fastest = worker.ask(self.plan.limit, do="warm", seconds=self.plan.warm)["seconds"]
-        except WorkerUnsupported as reason:
+        except UnsupportedError as reason:
             return {"unsupported": str(reason)}, 0
-        except WorkerFailed as reason:
+        except WorkerError as reason:
             if entry.unrolls and perf_counter() - started >= limit:
                 self.too_long[name, section] = case.T
             return {"failed": str(reason)}, 0
         return row, max(1, min(100_000, round(self.plan.repetition / fastest)))
 
     def _reference(self, section: str, case: Any, entry: Any) -> Any:
-        """The float64 answer, computed once."""
+        """Compute the float64 answer once."""
         apart = entry.squares_apart and section == "language_model"
         key = (section, case, apart)
         if key not in self._references:
@@ -361,7 +320,7 @@ class Run:
             measured(
                 "memory",
                 f"{section} {case.label}",
-                lambda section=section, case=case, trained=trained: fresh.peak_memory(  # type: ignore[misc]
+                lambda section=section, case=case, trained=trained: fresh.peak_memory(
                     trained, section, case, self.folder, 1, progress("memory")
                 ),
             )

@@ -40,12 +40,12 @@ def requirements(found: Distribution) -> list[str]:
     for line in found.requires or []:
         requirement, _, marker = line.partition(";")
         if _applies(marker.strip()):
-            names.append(re.match(r"[\w.-]+", requirement.strip()).group())  # type: ignore[union-attr]
+            names.append(re.match(r"[\w.-]+", requirement.strip()).group())
     return names
 
 
 def closure(names: list[str]) -> dict[str, Distribution]:
-    """These distributions and all they require, by normalised name; missing ones left out."""
+    """Collect these distributions and all they require, by normalised name; missing ones not."""
     found: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:
@@ -70,18 +70,18 @@ def bytes_of(found: Distribution) -> int:
 
 
 def own_bytes() -> int:
-    """The package in this clone."""
+    """Count the package in this clone."""
     return sum(
         p.stat().st_size for p in (ROOT / "gru_np").rglob("*") if p.suffix in (".py", ".typed")
     )
 
 
 def own_requirements() -> list[str]:
-    """What pyproject.toml requires."""
+    """Read what pyproject.toml requires."""
     import tomllib
 
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [re.match(r"[\w.-]+", line).group() for line in project["dependencies"]]  # type: ignore[union-attr]
+    return [re.match(r"[\w.-]+", line).group() for line in project["dependencies"]]
 
 
 def measure() -> dict[str, dict[str, Any]]:

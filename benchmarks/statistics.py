@@ -25,7 +25,7 @@ def medians(results: dict[str, Any]) -> dict[str, float]:
 
 
 def best_rival(results: dict[str, Any]) -> str:
-    """The fastest contestant that is not ours; "" if there is none."""
+    """Name the fastest contestant that is not ours; "" if there is none."""
     rivals = {k: v for k, v in medians(results).items() if not CONTESTANTS[k].ours}
     return min(rivals, key=rivals.__getitem__, default="")
 

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from . import contestants, problems
-from .contestants.base import Contestant, Task, Unsupported
+from .contestants import UnsupportedError
+from .contestants.base import Contestant, Task
 
 # One call before the timed ones, so that they find their data in the cache, when it costs little:
 # other contestants have run since, and the processor has forgotten this one.
@@ -163,7 +164,7 @@ def main(name: str, threads: int, processors: list[int]) -> None:
             if player is None:
                 player = Player(name, threads)
             reply = getattr(player, do)(**request)
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             reply = {"unsupported": str(reason)}
         except Exception as problem:  # the parent decides; one bad case must not end the run
             first_line = (str(problem).splitlines() or [""])[0]

@@ -12,21 +12,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .contestants import CONTESTANTS
+from .contestants import CONTESTANTS, UnsupportedError
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class WorkerFailed(Exception):
+class WorkerError(Exception):
     """A worker died, took too long or reported a failure; the reason is the message."""
 
 
-class WorkerUnsupported(Exception):
-    """The library has no such thing."""
-
-
 def environment(name: str, threads: int) -> dict[str, str]:
-    """The environment of a worker: every thread pool anyone is known to read, set to `threads`."""
+    """Make a worker's environment: every variable that a thread pool reads, set to `threads`."""
     n = str(threads)
     pools = [
         "GRU_NP_NUM_THREADS",
@@ -39,8 +35,9 @@ def environment(name: str, threads: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS",
         "NPROC",  # the CPU client of XLA
     ]
+    spinning = {"OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"}  # everyone's own default
     return {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k not in spinning},
         **dict.fromkeys(pools, n),
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
         "TF_NUM_INTEROP_THREADS": "1",
@@ -123,7 +120,7 @@ class Worker:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise WorkerFailed(self._reason()) from None
+            raise WorkerError(self._reason()) from None
 
     def receive(self, limit: float) -> dict[str, Any]:
         """Its reply, within `limit` seconds; then it is stopped."""
@@ -131,18 +128,18 @@ class Worker:
             line = self._lines.get(timeout=limit)
         except queue.Empty:
             self.close()
-            raise WorkerFailed(f"no answer within {limit:.0f} s") from None
+            raise WorkerError(f"no answer within {limit:.0f} s") from None
         if not line:
-            raise WorkerFailed(self._reason())
+            raise WorkerError(self._reason())
         if hasattr(signal, "SIGSTOP"):
             self._signal(signal.SIGSTOP)
             self._stopped = True
         self._used = processor_seconds(self.process.pid)
         reply: dict[str, Any] = json.loads(line)
         if "unsupported" in reply:
-            raise WorkerUnsupported(reply["unsupported"])
+            raise UnsupportedError(reply["unsupported"])
         if "failed" in reply:
-            raise WorkerFailed(reply["failed"])
+            raise WorkerError(reply["failed"])
         return reply
 
     def ask(self, limit: float = 600, **request: Any) -> dict[str, Any]:

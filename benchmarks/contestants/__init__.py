@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .base import Contestant
 
 
+class UnsupportedError(Exception):
+    """The library has no such thing; it is listed without a number."""
+
+
 class Entry(NamedTuple):
     """Where a contestant lives and what it needs."""
 
@@ -61,11 +65,11 @@ CONTESTANTS = {
 
 
 def missing(name: str) -> str:
-    """The first module that a contestant needs and that is not installed; "" if it is present."""
+    """Name the first module that a contestant needs and that is not installed; "" if none is."""
     return next((m for m in CONTESTANTS[name].needs if find_spec(m) is None), "")
 
 
 def load(name: str) -> "Contestant":
     """Import the contestant's module and make it (in a worker only)."""
     entry = CONTESTANTS[name]
-    return getattr(import_module(f"{__name__}.{entry.module}"), entry.cls)()  # type: ignore[no-any-return]
+    return getattr(import_module(f"{__name__}.{entry.module}"), entry.cls)()

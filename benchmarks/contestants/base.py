@@ -9,10 +9,7 @@ import numpy as np
 
 from ..problems import Arrays, LanguageModel, Shape
 from ..reference import STEPS
-
-
-class Unsupported(Exception):
-    """This library has no such thing; it is listed without a number."""
+from . import UnsupportedError as UnsupportedError
 
 
 class Task(NamedTuple):
@@ -35,26 +32,26 @@ class Contestant:
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
         """Inference: all states of one GRU layer from x and h0."""
-        raise Unsupported("no inference of a single layer")
+        raise UnsupportedError("no inference of a single layer")
 
     def training(self, shape: Shape, problem: Arrays) -> Task:
         """All states, then the gradients by x and all parameters from dh by all states."""
-        raise Unsupported("does not train")
+        raise UnsupportedError("does not train")
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
         """One step: forward, mean cross-entropy, backward, Adam; returns the loss as a float."""
-        raise Unsupported("does not train")
+        raise UnsupportedError("does not train")
 
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
         """`model.T` greedy characters from id 0, one at a time, each known before the next."""
-        raise Unsupported("not written for this library")
+        raise UnsupportedError("not written for this library")
 
     def cold_start(self, model: LanguageModel, problem: Arrays, folder: Path) -> str:
         """Save the model; return the program that loads it and prints its prediction.
 
         The prediction is the most probable id after the last of the ids problem["ids"][0, 0, :T].
         """
-        raise Unsupported("not written for this library")
+        raise UnsupportedError("not written for this library")
 
 
 def blocks_zrn(rows: Any) -> Any:
@@ -78,7 +75,7 @@ def gradients(dx: Any, dW_ih: Any, dW_hh: Any, db_ih: Any, db_hh: Any) -> Arrays
 def training_task(
     step: Callable[[Any, Any], float], parameters: Callable[[], Arrays], problem: Arrays
 ) -> Task:
-    """Task from step(x, y) -> loss with x, y (B, T), and parameters() named as in the problem."""
+    """Make a task of step(x, y) -> loss, both (B, T), and parameters() in the problem's names."""
     batches = [
         (np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]))
         for ids in problem["ids"]
@@ -99,7 +96,7 @@ def generation_task(
     model: LanguageModel,
     problem: Arrays,
 ) -> Task:
-    """Task from generate() -> T ids and forced(ids) -> logits (T, V) after each of the ids."""
+    """Make a task of generate() -> T ids and forced(ids) -> logits (T, V) after each of the ids."""
 
     def answer() -> Arrays:
         ids = [int(i) for i in problem["ids"][0, 0, : model.T]]
@@ -114,7 +111,7 @@ def generation_task(
 def stepwise_generation(
     step: Callable[[int, Any], tuple[Any, Any]], model: LanguageModel, problem: Arrays
 ) -> Task:
-    """Task from step(id, state) -> (logits (V,) as a NumPy array, state); the state begins as None."""
+    """Make a task of step(id, state) -> (logits (V,), state); the state begins as None."""
 
     def generate() -> list[int]:
         token, state, out = 0, None, []

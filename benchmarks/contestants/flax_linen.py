@@ -19,7 +19,7 @@ GATES = "rzn"
 
 
 def cell_parameters(problem: Arrays, layer: int | None = None) -> dict[str, Any]:
-    """The parameters of a GRUCell, kernels (in, out)."""
+    """Make the parameters of a GRUCell, kernels (in, out)."""
     W_ih, W_hh, b_ih, b_hh = (np.split(w, 3) for w in layer_parameters(problem, layer))
     cell = {}
     for k, gate in enumerate(GATES):
@@ -99,7 +99,7 @@ class FlaxLinen(Contestant):
         return Task(run, answer)
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
-        """The whole step is one jitted function that reuses its buffers."""
+        """Jit the whole step as one function that reuses its buffers."""
         net = Model(model)
         params: Any = {
             "embedding": {"embedding": jnp.array(problem["embedding"])},

@@ -28,7 +28,7 @@ def gru(x: Any, h0: Any, weights: Any) -> Any:
 
 
 def gru_weights(problem: Arrays, layer: int | None = None) -> Any:
-    """The four parameters on the device."""
+    """Put the four parameters on the device."""
     return tuple(jnp.array(w) for w in layer_parameters(problem, layer))
 
 
@@ -81,7 +81,7 @@ class JaxScan(Contestant):
         return Task(run, answer)
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
-        """The whole step, Adam included, is one jitted function that reuses its buffers."""
+        """Jit the whole step, Adam included, as one function that reuses its buffers."""
         p = {k: jnp.array(v) for k, v in problem.items() if k != "ids"}
         zero = jax.tree.map(jnp.zeros_like, p)
         kept: dict[str, Any] = {

@@ -10,7 +10,7 @@ from ..problems import BETA_1, BETA_2, EPSILON, LEARNING_RATE, Arrays, LanguageM
 from .base import (
     Contestant,
     Task,
-    Unsupported,
+    UnsupportedError,
     blocks_zrn,
     gradients,
     layer_parameters,
@@ -88,12 +88,12 @@ class KerasTensorFlow(Keras):
         import tensorflow as tf
 
         if os.environ.get("KERAS_BACKEND") != "tensorflow":
-            raise Unsupported("KERAS_BACKEND is not tensorflow")
+            raise UnsupportedError("KERAS_BACKEND is not tensorflow")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
-        """The layer inside tf.function."""
+        """Call the layer inside tf.function."""
         import tensorflow as tf
 
         layer = self._layer(shape, problem)

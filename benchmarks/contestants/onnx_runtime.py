@@ -14,7 +14,7 @@ OPSET, IR_VERSION = 22, 10
 
 
 def gru_node(problem: Arrays, H: int, layer: int | None, names: list[str]) -> tuple[Any, list[Any]]:
-    """A GRU node, reset after the product, with its weights; names: x, initial h, Y, Y_h."""
+    """Make a GRU node, reset after the product, and its weights; names: x, initial h, Y, Y_h."""
     W_ih, W_hh, b_ih, b_hh = layer_parameters(problem, layer)
     suffix = "" if layer is None else str(layer)
     values = {
@@ -32,7 +32,7 @@ def gru_node(problem: Arrays, H: int, layer: int | None, names: list[str]) -> tu
 def serialised(
     nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]
 ) -> bytes:
-    """The model as bytes."""
+    """Give the model as bytes."""
     graph = helper.make_graph(nodes, "gru", inputs, outputs, weights)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
@@ -40,7 +40,7 @@ def serialised(
 
 
 def language_model(model: LanguageModel, problem: Arrays) -> bytes:
-    """ids (T, 1) and states h0.. (1, 1, H) to logits (T, V), the last argmax, and new states."""
+    """Map ids (T, 1) and states h0.. (1, 1, H) to logits (T, V), the last argmax and new states."""
     info, FLOAT, INT = helper.make_tensor_value_info, TensorProto.FLOAT, TensorProto.INT64
     constants = {
         "embedding": problem["embedding"],
@@ -85,7 +85,7 @@ class OnnxRuntime(Contestant):
         return ort.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
-        """x and h0 to Y (T, 1, B, H), all bound."""
+        """Map x and h0 to Y (T, 1, B, H), all bound."""
         B, T, H = shape.B, shape.T, shape.H
         node, weights = gru_node(problem, H, None, ["x", "h0", "y", ""])
         info, FLOAT = helper.make_tensor_value_info, TensorProto.FLOAT
@@ -108,7 +108,7 @@ class OnnxRuntime(Contestant):
         return Task(run, lambda: {"h": run().numpy()[:, 0]})
 
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
-        """The graph picks the next id itself; two bindings pass id and states to and fro."""
+        """Let the graph pick the next id; two bindings pass id and states to and fro."""
         session = self._session(language_model(model, problem))
         zero = np.zeros((1, 1, model.H), np.float32)
         value = ort.OrtValue.ortvalue_from_numpy

@@ -13,7 +13,7 @@ from .base import Contestant, Task, blocks_zrn, layer_parameters, stepwise_gener
 def gru_sequence(
     problem: Arrays, layer: int | None, x: Any, h0: Any, T: int, B: int, H: int
 ) -> Any:
-    """The node over x (B, T, I) and h0 (B, 1, H); biases of r and z are summed, as it wants them."""
+    """Make the node over x (B, T, I) and h0 (B, 1, H); it wants the biases of r and z summed."""
     W_ih, W_hh, b_ih, b_hh = (blocks_zrn(w) for w in layer_parameters(problem, layer))
     zr = slice(0, 2 * H)
     bias = np.concatenate([b_ih[zr] + b_hh[zr], b_ih[2 * H :], b_hh[2 * H :]])

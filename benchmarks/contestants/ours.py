@@ -1,5 +1,6 @@
 """gru_np itself: the public functions and Sequential; a second time with numba out of reach."""
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from ..problems import BETA_1, BETA_2, EPSILON, LEARNING_RATE, Arrays, LanguageM
 from .base import (
     Contestant,
     Task,
-    Unsupported,
     gradients,
     layer_parameters,
     stepwise_generation,
@@ -26,21 +26,16 @@ class Ours(Contestant):
         import gru_np
 
         self.gru_np = gru_np
-        if not hasattr(gru_np, "gru_forward"):
-            from gru_np import recurrence
-
-            gru_np.gru_forward, gru_np.gru_backward = (
-                recurrence.gru_forward,
-                recurrence.gru_backward,
-            )
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
-        """gru_forward."""
+        """gru_forward, told where it can be that no gradient follows."""
         gru_forward = self.gru_np.gru_forward
         x, h0, weights = problem["x"], problem["h0"], layer_parameters(problem)
+        knows = "inference" in inspect.signature(gru_forward).parameters
+        options = {"inference": True} if knows else {}
 
         def run() -> Any:
-            return gru_forward(x, h0, *weights)[0]
+            return gru_forward(x, h0, *weights, **options)[0]
 
         return Task(run, lambda: {"h": run()[1:]})
 
@@ -61,15 +56,13 @@ class Ours(Contestant):
         return Task(run, answer)
 
     def _model(self, model: LanguageModel, problem: Arrays) -> Any:
-        if not hasattr(self.gru_np, "Sequential"):
-            raise Unsupported("this gru_np has no Sequential")
         from gru_np import layers
 
         grus = [layers.GRU(model.H, return_sequences=True) for _ in range(model.layers)]
         net = self.gru_np.Sequential(
-            [layers.Embedding(model.V, model.E), *grus, layers.Dense(model.V)]
+            [layers.Embedding(model.V, model.E), *grus, layers.Dense(model.V, "softmax")]
         )
-        net.predict(problem["ids"][0, :1, :2])  # builds it
+        net.build((None, model.T))
         weights = [problem["embedding"]]
         for k in range(model.layers):
             weights += layer_parameters(problem, k)
@@ -79,11 +72,11 @@ class Ours(Contestant):
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
         """Sequential.compile and train_on_batch."""
         net = self._model(model, problem)
-        from gru_np import losses, optimizers
+        from gru_np.optimizers import Adam
 
         net.compile(
-            loss=losses.SparseCategoricalCrossentropy(from_logits=True),
-            optimizer=optimizers.Adam(LEARNING_RATE, BETA_1, BETA_2, EPSILON),
+            loss="sparse_categorical_crossentropy",
+            optimizer=Adam(LEARNING_RATE, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON),
         )
 
         def parameters() -> Arrays:
@@ -99,13 +92,13 @@ class Ours(Contestant):
         return training_task(net.train_on_batch, parameters, problem)
 
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
-        """Sequential.step: one call a character for the whole stack."""
+        """Sequential.step: one call a character for the whole stack, as `generate` calls it."""
         net = self._model(model, problem)
         token = np.zeros(1, np.int64)
 
         def step(i: int, state: Any) -> tuple[Any, Any]:
             token[0] = i
-            logits, state = net.step(token, state)
+            logits, state = net.step(token, state, logits=True)
             return logits[0], state
 
         return stepwise_generation(step, model, problem)
@@ -128,11 +121,11 @@ class OursNumPy(Ours):
 
     def start(self, threads: int) -> None:
         """Make `import numba` fail, as it does without the package."""
-        sys.modules["numba"] = None  # type: ignore[assignment]
+        sys.modules["numba"] = None
         super().start(threads)
 
     def cold_start(self, model: LanguageModel, problem: Arrays, folder: Path) -> str:
-        """The same program, numba blocked."""
+        """Run the same program, numba blocked."""
         return "import sys\nsys.modules['numba'] = None\n" + super().cold_start(
             model, problem, folder
         )

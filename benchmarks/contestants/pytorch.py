@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..problems import BETA_1, BETA_2, EPSILON, LEARNING_RATE, Arrays, LanguageModel, Shape
@@ -43,12 +42,12 @@ class Model(torch.nn.Module):
 
 
 def tensors(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Copies as tensors: training changes parameters in place."""
+    """Copy into tensors: training changes parameters in place."""
     return {k: torch.tensor(v) for k, v in arrays.items()}
 
 
 def model_from(model: LanguageModel, problem: Arrays) -> Model:
-    """The model with the problem's parameters."""
+    """Make the model with the problem's parameters."""
     net = Model(model.V, model.E, model.H, model.layers)
     net.load_state_dict(tensors(net.named(problem)))
     return net
@@ -63,7 +62,7 @@ class Eager(Contestant):
         torch.set_num_interop_threads(1)
 
     def wrap(self, module: Any) -> Any:
-        """What torch.compile changes."""
+        """Leave the module as it is; torch.compile replaces it."""
         return module
 
     def _gru(self, shape: Shape, problem: Arrays) -> torch.nn.GRU:
@@ -102,7 +101,7 @@ class Eager(Contestant):
         return Task(run, answer)
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
-        """The usual loop, with the fused Adam."""
+        """Train as everyone does, with the fused Adam."""
         net = model_from(model, problem)
         called = self.wrap(net)
         adam = torch.optim.Adam(
@@ -121,7 +120,7 @@ class Eager(Contestant):
 
         def parameters() -> Arrays:
             state = net.state_dict()
-            ours = net.named({k: k for k in problem})  # type: ignore[arg-type]
+            ours = net.named({k: k for k in problem})
             return {ours[k]: v.numpy() for k, v in state.items()}
 
         return training_task(step, parameters, problem)
@@ -138,7 +137,7 @@ class Eager(Contestant):
         return stepwise_generation(step, model, problem)
 
     def cold_start(self, model: LanguageModel, problem: Arrays, folder: Path) -> str:
-        """A state dict in torch's own file."""
+        """Save a state dict in torch's own file."""
         path = folder / "cold.pt"
         torch.save(model_from(model, problem).state_dict(), path)
         V, E, H, layers = model.V, model.E, model.H, model.layers

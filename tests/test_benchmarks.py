@@ -1,0 +1,393 @@
+"""The benchmark itself: numbers, references, the workers' pipe, tables. No timing is judged."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import goals, peak, plan, problems, reference, report, run, size, statistics
+from benchmarks.contestants import CONTESTANTS, OURS, UnsupportedError
+from benchmarks.workers import ROOT, Worker, WorkerError, environment
+
+NUMPY = "gru_np-numpy"
+SHAPE = problems.Shape(3, 5, 2, 4)
+MODEL = problems.LanguageModel(7, 2, 4, 2, 3, 5)
+PEAK = {"GHz": 3.0, "GFLOP/s": 96.0, "theory GFLOP/s": 96.0, "lanes": 8.0,
+        "L2 read GB/s": 90.0, "L3 read GB/s": 50.0, "triad GB/s": 20.0}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def the_machine_is_not_measured(monkeypatch):
+    """It takes seconds, and nothing here needs it."""
+    monkeypatch.setattr(peak, "measure", lambda threads, caches: dict(PEAK))
+
+
+@pytest.fixture
+def worker(tmp_path):
+    one = Worker(NUMPY, 1, tmp_path / "log")
+    yield one
+    one.close()
+
+
+def row(median, **more):
+    return {"median": median, "q1": median, "q3": median, "fastest": median, "repeats": 3, **more}
+
+
+def fake_results(ours=1e-3, rival=2e-3):
+    """One forward case in which torch ran, OpenVINO disagreed and torch.compile failed."""
+    shape = problems.Shape(32, 100, 64, 256)
+    contestants = {
+        OURS: row(ours, agrees=True, error=1e-7, **{"peak share": 0.9, "GFLOP/s": 86.0}),
+        "torch": row(rival, agrees=True, error=2e-7, **{"peak share": 0.4, "GFLOP/s": 40.0}),
+        "torch.compile": {"failed": "no answer within 60 s"},
+        "openvino": {"agrees": False, "array": "h", "error": 1e-3, "tolerance": 1e-5},
+    }
+    record = {
+        "case": problems.to_record(shape),
+        "contestants": contestants,
+        "others_cores": 0.0,
+        "idle_seconds": 0.0,
+        "best_rival": "torch",
+        "ratio": rival / ours,
+        "operations": shape.operations(False),
+        "bytes_moved": shape.bytes_moved(),
+    }
+    machine = {"cpu": "A processor", "cores": 2, "caches": {"L2": 1 << 19}, "features": ["fma"],
+               "system": "Linux", "gru_np": "0", "commit": "", "python": "3"}  # fmt: skip
+    return {
+        "machine": machine,
+        "peak": {"1": dict(PEAK)},
+        "versions": {"torch": "2"},
+        "absent": {"jax": "jax is not installed"},
+        "started": "then",
+        "finished": "now",
+        "sections": {"forward": {"1": {shape.label: record}}},
+    }
+
+
+# ---------------------------------------------------------------------- problems and references
+
+
+def test_every_process_makes_the_same_numbers_from_the_same_case():
+    for make, case in [(problems.gru_problem, SHAPE), (problems.model_problem, MODEL)]:
+        first, second = make(case), make(problems.case_from(problems.to_record(case)))
+        assert first.keys() == second.keys()
+        for name, values in first.items():
+            np.testing.assert_array_equal(values, second[name])
+            assert np.any(values), name  # biases and states are not zero
+
+
+def test_operations_count_both_products_of_every_step_and_backward_twice_as_many():
+    B, T, I, H = 3, 5, 2, 4  # noqa: E741
+    assert SHAPE.operations(False) == T * (2 * B * I * 3 * H + 2 * B * H * 3 * H)
+    assert SHAPE.operations(True) == 3 * SHAPE.operations(False)
+
+
+def test_a_full_run_has_every_case_that_the_goals_name():
+    labels = [shape.label for shape in plan.full().cases["forward"]]
+    assert len(labels) == len(set(labels)) == 11
+    assert set(labels) > goals.NAMED and goals.MEMORY_BOUND in labels
+    assert goals.TINY in {model.label for model in plan.full().cases["language_model"]}
+
+
+def test_the_reference_gradient_of_a_language_model_is_that_of_its_loss():
+    p = {k: v.astype(float) if v.dtype == np.float32 else v
+         for k, v in problems.model_problem(MODEL).items()}  # fmt: skip
+    ids, rng, eps = p.pop("ids")[0], np.random.default_rng(5), 1e-5
+    _, grads, _ = reference.model_gradients(p, MODEL.layers, ids)
+    for name in p:
+        direction = rng.standard_normal(p[name].shape)
+        up, down = ({**p, name: p[name] + s * eps * direction} for s in (1, -1))
+        numeric = (
+            reference.model_gradients(up, MODEL.layers, ids)[0]
+            - reference.model_gradients(down, MODEL.layers, ids)[0]
+        ) / (2 * eps)
+        assert abs(numeric - (grads[name] * direction).sum()) < 1e-7 * max(1, abs(numeric)), name
+
+
+def test_squares_of_a_repeated_id_are_summed_apart_only_when_asked():
+    together, apart = (reference.model_answers(MODEL, flag) for flag in (False, True))
+    difference = abs(together["moved embedding"] - apart["moved embedding"])
+    assert difference.max() > 1e-5
+
+
+@pytest.mark.parametrize("spoil", ["value", "shape", "nan", "missing"])
+def test_an_answer_that_is_wrong_in_one_array_does_not_agree(spoil):
+    expected = reference.gru_answers(SHAPE, training=True)
+    actual = {k: v.astype(np.float32) for k, v in expected.items()}
+    assert reference.compare(actual, expected)["agrees"]
+    if spoil == "value":
+        actual["dW_hh"][1, 2] += 1e-3 * abs(expected["dW_hh"]).max()
+    elif spoil == "shape":
+        actual["dW_hh"] = actual["dW_hh"].T
+    elif spoil == "nan":
+        actual["dW_hh"][1, 2] = np.nan
+    else:
+        del actual["dW_hh"]
+    found = reference.compare(actual, expected)
+    assert not found["agrees"] and found["array"] == "dW_hh"
+
+
+def test_logits_and_log_probabilities_are_the_same_answer():
+    expected = reference.generation_answers(MODEL)
+    shifted = {**expected, "log_probabilities": expected["log_probabilities"] + 3.0}
+    assert reference.compare(shifted, expected)["agrees"]
+    wrong = {**expected, "greedy": (expected["greedy"] + 1) % MODEL.V}
+    assert not reference.compare(wrong, expected)["agrees"]
+
+
+# -------------------------------------------------------------------------------- the workers
+
+
+@pytest.mark.parametrize("section", ["forward", "training"])
+def test_a_worker_prepares_answers_and_times(worker, tmp_path, section):
+    path = tmp_path / "answer.npz"
+    assert "numpy" in worker.ask(do="hello")["versions"]
+    worker.ask(do="prepare", section=section, case=problems.to_record(SHAPE))
+    worker.ask(do="answer", path=str(path))
+    with np.load(path) as answer:
+        assert reference.compare(dict(answer), reference.answers(section, SHAPE))["agrees"]
+    assert worker.ask(do="warm", seconds=0)["seconds"] > 0
+    assert worker.ask(do="time", calls=2)["seconds"] > 0
+    assert worker.ask(do="memory")["bytes"] > 1 << 20
+
+
+def test_a_failure_is_told_and_the_worker_goes_on(worker):
+    with pytest.raises(WorkerError, match="nothing is prepared"):
+        worker.ask(do="time", calls=1)
+    with pytest.raises(WorkerError, match="AttributeError"):
+        worker.ask(do="prepare", section="no such", case=problems.to_record(SHAPE))
+    assert worker.ask(do="hello")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_worker_that_is_not_asked_is_stopped(worker):
+    worker.ask(do="hello")
+    state = Path(f"/proc/{worker.process.pid}/stat")
+    deadline = time.monotonic() + 5
+    while state.read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, "still running"
+    worker.ask(do="hello")
+    assert worker.idle_seconds == 0
+
+
+def test_a_worker_that_takes_too_long_is_ended(worker):
+    case = problems.to_record(SHAPE)
+    worker.ask(do="prepare", section="forward", case=case)
+    with pytest.raises(WorkerError, match="no answer within"):
+        worker.ask(limit=0.3, do="warm", seconds=60)
+    assert not worker.alive
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG")
+def test_a_stopped_worker_dies_with_its_parent(tmp_path):
+    program = f"""
+import os, pathlib
+from benchmarks.workers import Worker
+worker = Worker({NUMPY!r}, 1, pathlib.Path({str(tmp_path / "log")!r}))
+worker.ask(do="hello")
+print(worker.process.pid, flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    pid, deadline = int(done.stdout), time.monotonic() + 5
+    while Path(f"/proc/{pid}/stat").exists():
+        # Where nobody reaps orphans a dead process stays as a zombie.
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        assert time.monotonic() < deadline, "survived"
+
+
+def test_every_thread_pool_is_set_and_nobody_is_told_how_to_wait(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    found = environment("keras-jax", 2)
+    assert found["OMP_NUM_THREADS"] == found["GRU_NP_NUM_THREADS"] == "2"
+    assert found["KERAS_BACKEND"] == "jax" and "OMP_WAIT_POLICY" not in found
+
+
+# ------------------------------------------------------------------------------------ the run
+
+
+def tiny_plan():
+    return plan.Plan(
+        sections=["forward", "training", "size"],
+        threads=[1],
+        contestants=[NUMPY],
+        cases={"forward": [SHAPE, problems.Shape(1, 1, 2, 3)], "training": [SHAPE]},
+        repeats=2,
+        repetition=1e-4,
+        warm=0.0,
+    )
+
+
+def test_a_dry_run_writes_json_and_tables(tmp_path):
+    path = tmp_path / "dry.json"
+    results = run.execute(tiny_plan(), path, resume=False)
+    assert json.loads(path.read_text()) == results
+    assert list(tmp_path.glob("*.tmp")) == []
+    record = results["sections"]["training"]["1"][SHAPE.label]
+    assert record["contestants"][NUMPY]["agrees"] and record["contestants"][NUMPY]["repeats"] == 2
+    assert record["ratio"] is None and record["best_rival"] == ""
+    report.write(results, path, None)
+    page = path.with_suffix(".md").read_text()
+    assert "3, 5, 2, 4" in page and NUMPY in page
+
+
+def test_resuming_measures_only_what_is_missing(tmp_path, monkeypatch):
+    path, made = tmp_path / "dry.json", count()
+    first = run.execute(tiny_plan(), path, resume=False)
+    label = SHAPE.label
+    del first["sections"]["training"]["1"][label]
+    path.write_text(json.dumps(first))
+    measure = run.Run._case
+    monkeypatch.setattr(run.Run, "_case", lambda *a: (next(made), measure(*a))[1])
+    second = run.execute(tiny_plan(), path, resume=True)
+    assert next(made) == 1
+    assert label in second["sections"]["training"]["1"]
+    assert second["sections"]["forward"] == first["sections"]["forward"]
+
+
+def test_resuming_on_another_machine_is_refused(tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"machine": {"cpu": "another"}}))
+    with pytest.raises(SystemExit, match="another machine"):
+        run.execute(tiny_plan(), path, resume=True)
+
+
+def test_an_interrupt_leaves_what_was_measured(tmp_path, monkeypatch):
+    measure, calls = run.Run._case, count()
+
+    def second_is_interrupted(*arguments):
+        if next(calls):
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(run.Run, "_case", second_is_interrupted)
+    path = tmp_path / "part.json"
+    run.execute(tiny_plan(), path, resume=False)
+    assert list(json.loads(path.read_text())["sections"]["forward"]["1"]) == [SHAPE.label]
+
+
+def test_who_disagrees_gets_no_time(tmp_path, monkeypatch):
+    monkeypatch.setitem(reference.TOLERANCE, "h", 0.0)
+    small = tiny_plan()
+    small.sections = ["forward"]
+    results = run.execute(small, tmp_path / "strict.json", resume=False)
+    found = results["sections"]["forward"]["1"][SHAPE.label]["contestants"][NUMPY]
+    assert found["agrees"] is False and "median" not in found and found["error"] > 0
+
+
+# --------------------------------------------------------------------------------- the tables
+
+
+def test_a_summary_has_quartiles():
+    assert statistics.summary([4.0, 1.0, 3.0, 2.0, 5.0]) == {
+        "median": 3.0, "q1": 2.0, "q3": 4.0, "fastest": 1.0, "repeats": 5,
+    }  # fmt: skip
+
+
+def test_our_own_numpy_path_is_not_a_rival():
+    rows = {OURS: row(3.0), NUMPY: row(1.0), "torch": row(6.0), "jax": {"failed": "why"}}
+    assert statistics.best_rival(rows) == "torch"
+    assert statistics.ratio(rows, "torch", OURS) == 2.0
+    assert statistics.ratio(rows, "jax", OURS) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.0, "12.0 s"),
+        (0.9996, "1.00 s"),
+        (0.155, "155 ms"),
+        (5.3e-6, "5.30 µs"),
+        (4e-7, "400 ns"),
+    ],
+)
+def test_times_are_written_in_the_unit_that_suits(seconds, text):
+    assert report.time(seconds) == text
+
+
+def test_losses_stay_in_the_table_and_stand_out():
+    text = report.readme_text(fake_results(ours=2e-3, rival=1.5e-3))
+    assert "| 32, 100, 64, 256 | 2.00 ms | 90 % | **0.75 ×** torch | **0.75 ×** |" in text
+    won = report.readme_text(fake_results())
+    assert "| 1.00 ms | 90 % | 2.00 × torch | 2.00 × |" in won
+
+
+def test_who_failed_or_disagreed_is_listed_with_the_reason():
+    text = report.full_text(fake_results(), [])
+    assert "openvino (32, 100, 64, 256): disagrees: h 1.0e-03 (allowed 1e-05)" in text
+    assert "torch.compile (32, 100, 64, 256): failed: no answer within 60 s" in text
+    assert "jax: jax is not installed" in text
+
+
+def test_goals_name_what_was_missed():
+    judged = {g["text"]: g for g in goals.judged(fake_results(rival=2e-3))}
+    assert not judged["forward: ahead of the best rival at every shape"]["missed"]
+    (missed,) = [g for text, g in judged.items() if "2.5 times torch" in text]
+    assert missed["worst"].value == pytest.approx(2.0) and len(missed["missed"]) == 1
+    assert "**missed 1 of 1**" in report.goals_table(fake_results())
+
+
+def test_the_readme_is_replaced_between_its_markers_only():
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once = report.insert(page, "new")
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
+    assert report.insert(once, "new") == once
+    assert report.insert("no markers", "new") == "no markers"
+
+
+def test_pictures_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from benchmarks import plots
+
+    for figure in plots.write(fake_results(), tmp_path / "x.json"):
+        assert figure.stat().st_size > 5000
+    assert len(plots.MARKS) == sum(not entry.ours for entry in CONTESTANTS.values())
+
+
+@pytest.mark.parametrize("wrong", ["--only=nothing", "--threads=0", "--contestants=nobody"])
+def test_the_command_line_refuses_what_it_does_not_know(wrong, capsys):
+    with pytest.raises(SystemExit):
+        command.main([wrong])
+    assert command.main(["--shapes", "1,2,3,4"]) == 2
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_the_closure_of_a_distribution_has_what_it_requires():
+    found = size.closure(["numba"] if "numba" in size.own_requirements() else ["numpy"])
+    if "numba" not in found:
+        pytest.skip("numba is not installed")
+    assert {"numba", "llvmlite", "numpy"} <= found.keys()
+    assert all(size.bytes_of(one) > 1000 for one in found.values())
+
+
+def test_the_machine_loops_compute_what_they_say():
+    pytest.importorskip("llvmlite")
+    loops = peak.Loops()
+    # Every chain tends to b / (1 - a) = 1; the first is added twice.
+    assert loops.fma(100, 0.5, 0.5) == peak.CHAINS + 1
+    step = peak.SUMS * loops.lanes
+    ones = np.ones(4 * step, np.float32)
+    # Sums begin anew with every pass.
+    assert loops.read(ones.ctypes.data, len(ones), 3) == 4 * (peak.SUMS + 1)
+    b, c, a = np.full((3, 2 * step), [[1], [2], [0]], np.float32)
+    loops.triad(b.ctypes.data, c.ctypes.data, a.ctypes.data, len(a), 3.0)
+    assert (a == 7).all()
+
+
+def test_an_unsupported_section_says_so():
+    from benchmarks.contestants.base import Contestant
+
+    with pytest.raises(UnsupportedError, match="does not train"):
+        Contestant().training(SHAPE, {})
+    assert os.path.exists(ROOT / "benchmarks" / "README.md")
