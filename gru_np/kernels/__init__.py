@@ -1,9 +1,159 @@
 """The single place that answers "numba or NumPy?".
 
-`gru_forward` and `gru_backward` have the names, arguments and results of `gru_np.recurrence`'s.
+`gru_forward` and `gru_backward` have the names, arguments and results of `gru_np.recurrence`'s, and
+run either those or their compiled twins in `gru_np.kernels.fused`. Importing this package imports
+no numba; the first call that pays for it does.
 """
 
-from gru_np.kernels._settings import set_num_threads
-from gru_np.recurrence import gru_backward, gru_forward
+import importlib.util
+import os
+import sys
+from typing import Any
 
-__all__ = ["gru_backward", "gru_forward", "set_num_threads"]
+import numpy as np
+
+from gru_np import recurrence as in_numpy  # not to hide the submodule of that name
+from gru_np.kernels._settings import num_threads, set_num_threads
+
+__all__ = [
+    "available",
+    "gru_backward",
+    "gru_forward",
+    "num_threads",
+    "pays",
+    "set_num_threads",
+    "warmup",
+]
+
+# What NumPy takes: seconds per step of the loop and per floating-point operation.
+STEP_SECONDS, OPERATION_SECONDS = 40e-6, 1 / 25e9
+# What importing numba and reading the compiled kernels from the disk cache takes, in seconds.
+LOADING_SECONDS = 1.0
+_spent = 0.0
+
+
+def available() -> bool:
+    """Whether compiled kernels can be used: numba is installed and GRU_NP_KERNELS is not 0."""
+    if os.environ.get("GRU_NP_KERNELS", "1") == "0":
+        return False
+    if "gru_np.kernels.fused" in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec("numba") is not None
+    except (ImportError, ValueError):  # blocked, or half-imported
+        return False
+
+
+def pays(steps: int, operations: float, inference: bool = True) -> bool:
+    """Whether to run compiled kernels for a pass of so many time steps and operations.
+
+    Once they are loaded they always pay. Before that, prediction stays with NumPy until it has
+    spent there, by estimate, as long as loading takes: so a script that predicts once never waits
+    for numba, and no process loses more than that time twice. Training loads them at once: which
+    path it takes must not depend on what ran before, or a resumed run would differ in its bits.
+    """
+    global _spent
+    if not available():
+        return False
+    if "gru_np.kernels.fused" in sys.modules or not inference:
+        return True
+    _spent += steps * STEP_SECONDS + operations * OPERATION_SECONDS
+    return _spent > LOADING_SECONDS
+
+
+def gru_forward(
+    x: Any,
+    h0: Any,
+    W_ih: Any,
+    W_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    reset_after: bool = True,
+    lengths: Any = None,
+    mask: Any = None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    *,
+    inference: bool = False,
+) -> tuple[Any, Any]:
+    """Run `gru_np.recurrence.gru_forward`, compiled where that pays.
+
+    With `inference=True` no gradient will be asked for: nothing is saved, and `saved` is None.
+
+    Compiled, every element of h is one chain of operations in fixed order: its bits are the same
+    for any batch size, any chunking of time and any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import kernels
+    >>> rng = np.random.default_rng(0)
+    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
+    >>> h, saved = kernels.gru_forward(x, None, W_ih, W_hh, None, None, inference=True)
+    >>> h.shape, saved is None
+    ((6, 3, 4), True)
+    """
+    T, B, I = x.shape  # noqa: E741
+    arrays = [a for a in (x, h0, W_ih, W_hh, b_ih, b_hh) if a is not None]
+    if (
+        np.result_type(*arrays) in (np.float32, np.float64)
+        and (activation, recurrent_activation) == ("tanh", "sigmoid")
+        and pays(T, 2.0 * T * B * W_ih.shape[0] * (I + W_hh.shape[1]), inference)
+    ):
+        from gru_np.kernels import fused
+
+        return fused.gru_forward(
+            x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, lengths, mask, inference=inference
+        )
+    h, saved = in_numpy.gru_forward(
+        x, h0, W_ih, W_hh, b_ih, b_hh,
+        reset_after, lengths, mask, activation, recurrent_activation,
+    )  # fmt: skip
+    return h, None if inference else saved
+
+
+def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Run `gru_np.recurrence.gru_backward`, compiled if the forward pass was.
+
+    Compiled, the gradients have the same bits for any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import kernels
+    >>> rng = np.random.default_rng(0)
+    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
+    >>> h, saved = kernels.gru_forward(x, None, W_ih, W_hh, None, None)
+    >>> dx, dh0, dW_ih, dW_hh, db_ih, db_hh = kernels.gru_backward(np.ones_like(h), saved)
+    >>> dx.shape, dW_hh.shape, db_ih is None
+    ((5, 3, 2), (12, 4), True)
+    """
+    if isinstance(saved, in_numpy.Saved):
+        return in_numpy.gru_backward(dh, saved)
+    from gru_np.kernels import fused
+
+    return fused.gru_backward(dh, saved)
+
+
+def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
+    """Compile every kernel, or read it from the disk cache; False if there are none to compile.
+
+    Run it once when a container image is built and the first step there starts at once.
+
+    Examples
+    --------
+    >>> from gru_np import kernels
+    >>> kernels.warmup(dtypes=())  # none of them, but is numba there?  # doctest: +SKIP
+    True
+    """
+    if not available():
+        return False
+    from gru_np.kernels import fused, streaming
+
+    for dtype in dtypes:
+        x, W_ih, W_hh = (np.ones(shape, dtype) for shape in [(2, 3, 2), (12, 2), (12, 4)])
+        h, saved = fused.gru_forward(x, None, W_ih, W_hh, None, None)
+        fused.gru_backward(h, saved)
+        stack = streaming.Stack([(W_ih, W_hh)], x[0], (W_hh[:, :4], None), softmax=True)
+        stack.step(np.zeros(3, np.int64))
+    return True
