@@ -24,9 +24,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from gru_np._aliases import Array
 
 # Every type there is; a file that names another is refused.
 DTYPES = {

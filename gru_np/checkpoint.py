@@ -24,13 +24,13 @@ from json import dumps
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from gru_np import _safetensors
+from gru_np._aliases import Array
 from gru_np._replace import kind, replace_file
 from gru_np._safetensors import Header, Tensor, short
 
-Array = NDArray[Any]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Expected = Callable[[dict[str, Any]], Mapping[str, tuple[tuple[int, ...], DTypeLike]]]
 
