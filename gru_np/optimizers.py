@@ -248,8 +248,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    Source: Sutskever et al., ICML 2013, eq. 1-4 (nesterov in the rewritten form of
-    arXiv:1212.0901, eq. 7). Equals Keras 3's.
+    Source: I. Sutskever et al., ICML 2013, eq. 1-4; nesterov in the form of arXiv:1212.0901.
+    Equals Keras 3's.
 
     Differs from `torch.optim.SGD`: there v holds no η (v ← μ v + g, p ← p - η v), which is the same
     while η is constant; and its weight_decay adds λ p to g, which is the same only for μ = 0.
