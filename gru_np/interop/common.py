@@ -1,0 +1,184 @@
+"""What every converter shares: its refusal, the model it puts together, the check before it returns.
+
+Notation: B batch, T time, I input, H hidden.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gru_np._aliases import Array
+from gru_np._checks import spell
+from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
+from gru_np.model import Sequential
+
+# How far the other library's answer to the same random input may lie from ours: its own rounding,
+# and its own tanh. A swapped gate or a lost bias is off by a hundredth or more.
+AGREEMENT = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
+
+
+class ConversionError(ValueError):
+    """A move that cannot be exact: who was asked, which term would be lost, what to do instead.
+
+    Examples
+    --------
+    >>> from gru_np import GRU, Sequential, interop
+    >>> model = Sequential([GRU(4, reset_after=False)], seed=0)
+    >>> model.build((None, None, 3))
+    >>> interop.to_torch(model)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gru_np.interop.common.ConversionError: to_torch: gru has reset_after=False, ...
+    """
+
+
+def require_package(name: str, extra: str, who: str) -> Any:
+    """Import an optional package, or say how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{who} needs {name}: pip install 'gru_np[{extra}]'") from error
+
+
+def optional_package(name: str) -> Any:
+    """Import a package if it is there, else give None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def as_float_array(who: str, what: str, value: Any) -> Array:
+    """Give weights as float32 or float64, widened exactly if they are narrower."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise ConversionError(f"{who}: {what} must hold floats, got {array.dtype}")
+    dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
+    return np.array(array, dtype, order="C")
+
+
+def assemble(who: str, parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> Sequential:
+    """Make a model from layers and the parameters each is to have, checking every shape."""
+    arrays = [array for _, params in parts for array in params.values()]
+    dtype = np.result_type(np.float32, *arrays)
+    model = Sequential([layer for layer, _ in parts], dtype=dtype, seed=0)
+    shape: tuple[int | None, ...] = (None, None)
+    if not isinstance(parts[0][0], Embedding):
+        shape = (None, None, input_size(parts))
+    model.input_shape = shape
+    for layer, params in parts:
+        try:
+            expected = layer.parameters(shape)
+        except ValueError as error:
+            raise ConversionError(f"{who}: {error}") from error
+        wanted = {name: parameter.shape for name, parameter in expected.items()}
+        found = {name: array.shape for name, array in params.items()}
+        if wanted != found:
+            raise ConversionError(
+                f"{who}: {layer.name} after a layer with {shape[-1]} features must have "
+                f"{_spell_all(wanted)}; found {_spell_all(found)}"
+            )
+        layer.params = {name: np.array(params[name], dtype, order="C") for name in wanted}
+        layer.built = True
+        shape = layer.output_shape(shape)
+    return model
+
+
+def _spell_all(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {spell(shape)}" for name, shape in shapes.items()) or "nothing"
+
+
+def input_size(parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> int | None:
+    """Give the number of features that enter, from the first weights on the way."""
+    for _, params in parts:
+        for name in ("W_ih", "forward/W_ih", "W"):
+            if name in params:
+                return int(params[name].shape[1])
+        if "gamma" in params:
+            return int(params["gamma"].size)
+    return None
+
+
+def require_agreement(who: str, what: str, ours: Any, theirs: Any) -> None:
+    """Raise unless two answers to the same random input agree, as those of equal models do."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    tolerance = AGREEMENT[np.dtype(np.float32)]
+    if ours.dtype == theirs.dtype == np.float64:
+        tolerance = AGREEMENT[np.dtype(np.float64)]
+    if ours.shape != theirs.shape:
+        raise ConversionError(
+            f"{who}: {what} gives {spell(theirs.shape)} there and {spell(ours.shape)} here"
+        )
+    if not ours.size:
+        return
+    error = np.abs(ours - theirs).max()
+    scale = max(1.0, float(np.abs(theirs).max()))
+    if not error <= tolerance * scale:
+        raise ConversionError(
+            f"{who}: {what} gives another answer here on random input, off by {error:.2g} of "
+            f"{scale:.2g}; it does something that its weights and settings do not show"
+        )
+
+
+def random_batch(model: Sequential, batch: int = 3, time: int = 5) -> Array:
+    """Draw an input for a model: ids or numbers, more than one row and step."""
+    rng = np.random.default_rng(20140603)  # the day of arXiv:1406.1078
+    first = model.layers[0]
+    if isinstance(first, Embedding):
+        return rng.integers(0, first.input_dim, (batch, time))
+    assert model.input_shape is not None
+    features = model.input_shape[-1]
+    return rng.standard_normal((batch, time, features or 1)).astype(model.dtype)
+
+
+def directions(layer: Layer) -> list[tuple[str, GRU]]:
+    """Give the one or two GRUs of a layer with the prefix of their parameters' names."""
+    if isinstance(layer, GRU):
+        return [("", layer)]
+    assert isinstance(layer, Bidirectional)
+    return [("forward/", layer.layer), ("backward/", layer.backward_layer)]
+
+
+def of_direction(layer: Layer, prefix: str) -> dict[str, Array]:
+    """Give the parameters of one direction, without the prefix."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in layer.params.items()
+        if name.startswith(prefix)
+    }
+
+
+# Settings that no other library's GRU has: attribute, and what they change.
+_OWN_TERMS = {
+    "zoneout": "the new state is mixed with the old one",
+    "layer_norm": "both products are normalised before the gates",
+    "learn_initial_state": "the sequence begins at a learned state h0",
+}
+
+
+def require_expressible(
+    who: str, target: str, layer: GRU, name: str, allowed: Sequence[str] = ()
+) -> None:
+    """Raise if a GRU has a setting that changes its results and that only gru_np knows."""
+    for attribute, meaning in _OWN_TERMS.items():
+        value = getattr(layer, attribute, None)
+        if value and attribute not in allowed:
+            raise ConversionError(
+                f"{who}: {name} has {attribute}={value!r} ({meaning}), "
+                f"which {target} cannot express"
+            )
+
+
+def set_dense_activation(who: str, parts: list[Any], activation: str, where: str) -> None:
+    """Give an activation that stands alone to the Dense layer before it."""
+    last = parts[-1][0] if parts else None
+    if activation == "linear":
+        return
+    if not isinstance(last, Dense) or last.activation not in (None, "linear"):
+        raise ConversionError(
+            f"{who}: {where} applies {activation} to something other than the output of a linear "
+            "layer, and gru_np has no layer that is an activation alone"
+        )
+    parts[-1] = (type(last)(**last.get_config() | {"activation": activation}), parts[-1][1])
