@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import losses, metrics, optimizers, saving
+from gru_np import losses, metrics, optimizers, saving, streaming
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, epoch_order, split_validation
-from gru_np.layers import Dense, Embedding, Layer
-from gru_np.layers.gru import GRU
+from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
 
 States = list[Array | None]  # one entry a layer: the state (B, H) of a GRU, None of any other
 
@@ -101,6 +100,7 @@ class Sequential:
         self.history = History()
         self.progress = TrainingProgress()
         self.stop_training = False
+        self._compiled: dict[bool, streaming.CompiledStep] = {}
         self.callbacks: list[Callback] = []  # of the fit under way
         for layer in layers:
             self.add(layer)
@@ -155,6 +155,7 @@ class Sequential:
 
     def take_parameters(self, arrays: dict[str, Array]) -> None:
         """Take all parameters as "layer/parameter"; the arrays themselves, not copies."""
+        self._compiled.clear()
         for layer in self.layers:
             layer.params, layer.built = {}, True
         by_name = {layer.name: layer for layer in self.layers}
@@ -174,6 +175,7 @@ class Sequential:
             expected = ", ".join(f"{name} {spell(a.shape)}" for name, a in params.items())
             got = ", ".join(spell(a.shape) for a in weights)
             raise ValueError(f"set_weights: expected {expected or 'a built model'}; got {got}")
+        self._compiled.clear()
         for array, new in zip(params.values(), weights, strict=True):
             array[...] = new
 
@@ -408,6 +410,7 @@ class Sequential:
         down = self._forward(x, training=True, states=states, fused=True)
         value, dy = self._loss_and_gradient(down, y, weight)
         gradients = self._backward(dy, down.saved)
+        self._compiled.clear()
         self.optimizer.apply(self._trainable(), gradients)
         self._track(value, down, y, weight)
         return down.states
@@ -464,7 +467,9 @@ class Sequential:
         self._reset_trackers()
         states: States | None = None
         for batch in Dataset(x, y, weight, batch_size, tbptt).batches():
-            down = self._forward(batch.x, states=None if batch.fresh else states, fused=True)
+            down = self._forward(
+                batch.x, states=None if batch.fresh else states, fused=True, inference=True
+            )
             value, _ = self._loss_and_gradient(down, batch.y, batch.weight)
             self._track(value, down, batch.y, batch.weight)
             states = None if tbptt is None else down.states
@@ -478,14 +483,14 @@ class Sequential:
         x = self._inputs("predict", x)
         self._ensure_built(x)
         batches = Dataset(x, batch_size=32 if batch_size is None else batch_size).batches()
-        outputs = [self._forward(batch.x).y for batch in batches]
-        return np.concatenate(outputs) if outputs else self._forward(x).y
+        outputs = [self._forward(batch.x, inference=True).y for batch in batches]
+        return np.concatenate(outputs) if outputs else self._forward(x, inference=True).y
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Compute the output for one batch."""
         x = self._inputs("call", x)
         self._ensure_built(x)
-        return self._forward(x, training=training).y
+        return self._forward(x, training=training, inference=True).y
 
     def step(
         self, x: Any, state: States | None = None, logits: bool = False
@@ -501,6 +506,12 @@ class Sequential:
         logits : bool
             Stop short of a softmax or sigmoid at the end.
 
+        Notes
+        -----
+        In a model of GRUs between an Embedding and a Dense layer a step is one compiled call on
+        packed copies of the weights. They are packed when a sequence begins, so weights that you
+        change by hand are seen from the next beginning on.
+
         Returns
         -------
         y : (B, ...)
@@ -511,6 +522,9 @@ class Sequential:
         if not self.built:
             raise ValueError("step: the model must be built first; fit it, load it or call build")
         states: States = [None] * len(self.layers) if state is None else state
+        compiled = self._compiled_step(logits, begins=state is None)
+        if compiled is not None:
+            return compiled.step(x, states)
         after: States = []
         y: Array = x
         for layer, before in zip(self.layers, states, strict=True):
@@ -521,6 +535,14 @@ class Sequential:
             after.append(new)
         return y, after
 
+    def _compiled_step(self, logits: bool, begins: bool) -> streaming.CompiledStep | None:
+        """Give the step in one compiled call, if there is one; weights are read as it begins."""
+        if begins or logits not in self._compiled:
+            if not streaming.compiles(self.layers):
+                return None
+            self._compiled[logits] = streaming.CompiledStep(self.layers, logits)
+        return self._compiled[logits]
+
     # ---------------------------------------------------------------- one way down, one way back
 
     def _forward(
@@ -530,8 +552,12 @@ class Sequential:
         states: States | None = None,
         fused: bool = False,
         rng: np.random.Generator | None = None,
+        inference: bool = False,
     ) -> Pass:
-        """Run the layers; `fused` leaves the last activation to the loss where it can take it."""
+        """Run the layers; `fused` leaves the last activation to the loss where it can take it.
+
+        After `inference` there can be no way back, and less is kept.
+        """
         if training and rng is None:
             # Dropout is a pure function of the seed and the step, so a resumed run repeats it.
             rng = np.random.default_rng([self.seed, 1, self.optimizer.iterations])
@@ -540,6 +566,8 @@ class Sequential:
         after: States = []
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {}
+            if inference and isinstance(layer, GRU | Bidirectional):
+                options["inference"] = True
             if states is not None and states[i] is not None:
                 options["initial_state"] = states[i]
             if fused and layer is self._fused_layer():

@@ -26,6 +26,7 @@ ORDER = [
         "_safetensors",
         "checkpoint",
         "saving",
+        "streaming",
     ],
     ["model"],
     ["_subjects", "gradcheck", "gates", "decoding"],

@@ -112,7 +112,7 @@ def test_recurrent_dropout_masks_agree_between_steps_and_differ_between_calls(rn
     layer = random_gru(rng, recurrent_dropout=0.5, return_sequences=True)
     x, h0 = np.zeros((B, T, I)), np.ones((B, H))
     masks = [
-        layer.forward(x, initial_state=h0, training=True, rng=np.random.default_rng(s))[1][0].drop
+        layer.forward(x, initial_state=h0, training=True, rng=np.random.default_rng(s))[1].saved.drop
         for s in (1, 1, 2)
     ]
     assert masks[0].shape == (3, B, H)
@@ -125,7 +125,7 @@ def test_recurrent_dropout_masks_agree_between_steps_and_differ_between_calls(rn
 def test_input_dropout_keeps_one_mask_over_time(rng):
     layer = random_gru(rng, dropout=0.5)
     x = np.ones((B, T, I))
-    _, (inner, _, drop_x) = layer.forward(x, training=True, rng=rng)
+    _, (_, inner, _, drop_x) = layer.forward(x, training=True, rng=rng)
     assert_close(inner.x, np.broadcast_to(drop_x, (T, B, I)), "exact")
 
 

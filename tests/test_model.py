@@ -243,6 +243,19 @@ def test_step_by_step_is_predict(ids, dtype):
     assert_close(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), steps[0], "rounding")
 
 
+def test_step_uses_the_weights_of_its_time(ids):
+    model = language_model()
+    model.build((None, None))
+    before, state = model.step(ids[:, 0])
+    model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
+    trained, _ = model.step(ids[:, 0])
+    assert np.abs(trained - before).max() > 1e-6
+    assert_close(trained, model.predict(ids[:, :1])[:, 0], "rounding")
+    model.params["dense/b"][...] += [1, 0, 0, 0, 0, 0, 0]
+    by_hand, _ = model.step(ids[:, 0])
+    assert_close(by_hand, model.predict(ids[:, :1])[:, 0], "rounding")
+
+
 # ------------------------------------------------------------------------------- save and resume
 
 

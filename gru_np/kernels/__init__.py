@@ -73,6 +73,7 @@ def gru_forward(
     mask: Any = None,
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
+    drop: Any = None,
     *,
     inference: bool = False,
 ) -> tuple[Any, Any]:
@@ -98,6 +99,7 @@ def gru_forward(
     if (
         np.result_type(*arrays) in (np.float32, np.float64)
         and (activation, recurrent_activation) == ("tanh", "sigmoid")
+        and drop is None
         and pays(T, 2.0 * T * B * W_ih.shape[0] * (I + W_hh.shape[1]), inference)
     ):
         from gru_np.kernels import fused
@@ -107,7 +109,7 @@ def gru_forward(
         )
     h, saved = in_numpy.gru_forward(
         x, h0, W_ih, W_hh, b_ih, b_hh,
-        reset_after, lengths, mask, activation, recurrent_activation,
+        reset_after, lengths, mask, activation, recurrent_activation, drop,
     )  # fmt: skip
     return h, None if inference else saved
 

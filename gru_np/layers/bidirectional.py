@@ -111,7 +111,9 @@ class Bidirectional(Layer):
         initial_state: Any = None,
     ) -> Any:
         """Compute the output alone; `initial_state` is (forward, backward)."""
-        return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
+        return self.forward(
+            x, mask=mask, training=training, initial_state=initial_state, inference=True
+        )[0]
 
     def forward(
         self,
@@ -120,14 +122,22 @@ class Bidirectional(Layer):
         training: bool = False,
         rng: np.random.Generator | None = None,
         initial_state: Any = None,
+        inference: bool = False,
     ) -> tuple[Any, Any]:
-        """Run both directions over x (B, T, I) and merge."""
+        """Run both directions over x (B, T, I) and merge; `inference` as for `GRU`."""
         self.ensure_built(np.asarray(x))
         self._share_parameters()
         states = (None, None) if initial_state is None else initial_state
         outputs, keep = [], []
         for (_, layer), state in zip(self._directions(), states, strict=True):
-            y, saved = layer.forward(x, mask=mask, training=training, rng=rng, initial_state=state)
+            y, saved = layer.forward(
+                x,
+                mask=mask,
+                training=training,
+                rng=rng,
+                initial_state=state,
+                inference=inference,
+            )
             outputs.append(y if self.layer.return_state else (y, None))
             keep.append(saved)
         (f, f_state), (b, b_state) = outputs

@@ -4,7 +4,7 @@ Notation: B batch, T time, I input, H units. Parameters, the same for both: W_ih
 (3H, H), b_ih, b_hh (3H,), rows r, z, n. The equations are `gru_np.equations`'.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,15 @@ from gru_np._checks import (
 )
 from gru_np.layers.base import Layer, Parameter
 from gru_np.layers.dropout import dropout_mask
+
+
+class Kept(NamedTuple):
+    """What a forward pass keeps: the states, and what the gradient needs."""
+
+    h: Array  # (T + 1, B, H)
+    saved: Any  # of `gru_forward`; None after inference
+    has_initial: bool
+    drop_x: Array | None  # (B, I)
 
 
 class _Recurrent(Layer):
@@ -226,7 +235,9 @@ class GRU(_Recurrent):
         initial_state: Any = None,
     ) -> Any:
         """Compute the output alone: y, or (y, last state)."""
-        return self.forward(x, mask=mask, initial_state=initial_state, training=training)[0]
+        return self.forward(
+            x, mask=mask, initial_state=initial_state, training=training, inference=True
+        )[0]
 
     def forward(
         self,
@@ -235,8 +246,12 @@ class GRU(_Recurrent):
         training: bool = False,
         rng: np.random.Generator | None = None,
         initial_state: Any = None,
-    ) -> tuple[Any, Any]:
-        """Run over x (B, T, I); give the output and what `backward` needs."""
+        inference: bool = False,
+    ) -> tuple[Any, Kept]:
+        """Run over x (B, T, I); give the output and what `backward` needs.
+
+        With `inference=True` there will be no `backward`, and less is kept.
+        """
         x = as_floats(self.name, x)
         require_rank(
             self.name, "x", x, ("batch", "time", self._input_size()),
@@ -255,27 +270,28 @@ class GRU(_Recurrent):
             x = x * drop_x[:, None, :]
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        h, inner = kernels.gru_forward(
+        h, saved = kernels.gru_forward(
             x.transpose(1, 0, 2),  # (T, B, I)
             h0,
             *self._weights(),
             mask=None if mask is None else mask.T,
             drop=drop_h,
+            inference=inference,
             **self._settings(),
         )
         if self.stateful:
             self.state = h[-1].copy()
         y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
-        return (y, h[-1]) if self.return_state else y, (inner, h0 is not None, drop_x)
+        return (y, h[-1]) if self.return_state else y, Kept(h, saved, h0 is not None, drop_x)
 
-    def backward(self, dy: Any, saved: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Any, saved: Kept) -> tuple[Array, Gradients]:
         """Give dx and the gradients of the parameters, and of the initial state if it was given.
 
         `dy` has the form of the output; of a pair, either may be None.
         """
-        inner, has_initial, drop_x = saved
+        h, inner, has_initial, drop_x = saved
         dy, dstate = dy if self.return_state else (dy, None)
-        dh = np.zeros_like(inner.h)
+        dh = np.zeros_like(h)
         # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
         if dy is not None and self.return_sequences:
             dh[1:] = dy.transpose(1, 0, 2)
@@ -293,13 +309,15 @@ class GRU(_Recurrent):
             dx = dx * drop_x[:, None, :]
         return dx, self._gradients(dweights, dh0 if has_initial else None)
 
-    def last_state(self, saved: Any) -> Array:
+    def last_state(self, saved: Kept) -> Array:
         """Give the state (B, H) at the end of a forward pass."""
-        return saved[0].h[-1]
+        return saved.h[-1]
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
-        h, _ = kernels.gru_forward(x[None], state, *self._weights(), **self._settings())
+        h, _ = kernels.gru_forward(
+            x[None], state, *self._weights(), inference=True, **self._settings()
+        )
         return h[1], h[1]
 
     def reset_states(self, rows: Any = None) -> None:
@@ -378,14 +396,14 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
         drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
         if drop_x is not None:
             x = x * drop_x
-        h, inner = kernels.gru_forward(
+        h, saved = kernels.gru_forward(
             x[None], h0, *self._weights(), mask=mask, drop=drop_h, **self._settings()
         )
-        return h[1], (inner, h0 is not None, drop_x)
+        return h[1], Kept(h, saved, h0 is not None, drop_x)
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Give dx and the gradients of the parameters, and of the initial state if it was given."""
-        inner, has_initial, drop_x = saved
+        _, inner, has_initial, drop_x = saved
         dx, dh0, *dweights = kernels.gru_backward(np.stack([np.zeros_like(dy), dy]), inner)
         dx = dx[0] if drop_x is None else dx[0] * drop_x
         return dx, self._gradients(dweights, dh0 if has_initial else None)

@@ -1,0 +1,60 @@
+"""A whole model's step as one compiled call, for the models where that is possible.
+
+`gru_np.kernels.streaming` runs [embedding], GRU layers, [dense, [softmax]] in one call. Here the
+layers of a model are matched against that pattern; whatever does not match steps layer by layer.
+"""
+
+from collections.abc import Sequence
+
+from gru_np import kernels
+from gru_np._aliases import Array
+from gru_np.layers import GRU, Dense, Dropout, Embedding, Layer
+
+
+class CompiledStep:
+    """The packed weights of a model; they are copies, so a change asks for a new one."""
+
+    def __init__(self, layers: Sequence[Layer], logits: bool):
+        from gru_np.kernels.streaming import Stack
+
+        self.places = [i for i, layer in enumerate(layers) if isinstance(layer, GRU)]
+        self.length = len(layers)
+        recurrent = [
+            (*(layers[i].params.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")),
+             layers[i].reset_after)  # type: ignore[attr-defined]
+            for i in self.places
+        ]  # fmt: skip
+        first, last = layers[0], layers[-1]
+        self.stack = Stack(
+            recurrent,
+            embedding=first.params["W"] if isinstance(first, Embedding) else None,
+            dense=(last.params["W"], last.params.get("b")) if isinstance(last, Dense) else None,
+            softmax=isinstance(last, Dense) and last.activation == "softmax" and not logits,
+        )
+
+    def step(self, x: Array, states: list[Array | None]) -> tuple[Array, list[Array | None]]:
+        """Take one step; the states are one a layer, as for `Sequential.step`."""
+        before = [states[i] for i in self.places]
+        begins = any(state is None for state in before)
+        y, after = self.stack.step(x, None if begins else before)
+        states = [None] * self.length
+        for i, state in zip(self.places, after, strict=True):
+            states[i] = state
+        return y, states
+
+
+def compiles(layers: Sequence[Layer], steps: int = 1) -> bool:
+    """Answer whether these layers fit the pattern, and whether compiled code pays by now."""
+    inner = list(layers[isinstance(layers[0], Embedding) :])
+    last = inner.pop() if inner and isinstance(inner[-1], Dense) else None
+    if isinstance(last, Dense) and last.activation not in (None, "linear", "softmax"):
+        return False
+    recurrent = [layer for layer in inner if not isinstance(layer, Dropout)]
+    fits = bool(recurrent) and all(
+        isinstance(layer, GRU)
+        and (layer.activation, layer.recurrent_activation) == ("tanh", "sigmoid")
+        and layer.params["W_hh"].dtype.kind == "f"
+        for layer in recurrent
+    )
+    operations = 2.0 * steps * sum(layer.count_params() for layer in recurrent)
+    return fits and kernels.pays(steps * len(recurrent), operations)
