@@ -21,7 +21,8 @@ def module_names():
     yield "gru_np"
     for module in pkgutil.walk_packages(gru_np.__path__, "gru_np."):
         needs_numba = module.name.startswith("gru_np.kernels.")
-        if module.name.endswith("__main__") or (needs_numba and not installed("numba")):
+        not_to_import = module.name.endswith(("__main__", "_template"))
+        if not_to_import or (needs_numba and not installed("numba")):
             continue
         yield module.name
 
