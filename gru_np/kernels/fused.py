@@ -13,8 +13,9 @@ from gru_np.recurrence import valid_steps
 
 # Rows of the batch that go through time together: their state and pre-activations stay in cache.
 BLOCK = 32
-# Inputs are projected ahead of time for as many steps as fit here.
-CHUNK_BYTES = 128 * 1024
+# Inputs are projected ahead of time: as many rows as fit in half of a usual second-level cache, but
+# enough that reading W_ih once for all of them costs little beside multiplying by it.
+CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 128
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 NO_MASK = np.empty(0, np.bool_)
 
@@ -129,7 +130,8 @@ def gru_forward(
     threads = threads_for(operations, B)
     bounds = cut(B, threads, ROWS)
     block = rows_at_once(max(b - a for a, b in zip(bounds, bounds[1:], strict=False)))
-    chunk = max(1, min(T, CHUNK_BYTES // (3 * block * U * dtype.itemsize or 1)))
+    ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
+    chunk = max(1, min(T, ahead // block))
     packed = scratch.get("packed", dtype, 3 * U * (I + H + 2))
     pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, packed)
     flat_x, x_time, x_batch = flat_input(x, dtype)

@@ -40,11 +40,13 @@ from gru_np.kernels.vector import (
     gru_step_backward,
     lanes,
     load,
+    load_pair,
     own_code,
     sigmoid,
     sigmoid_derivative,
     splat,
     store,
+    store_pair,
     tanh,
     tanh_derivative,
 )
@@ -80,61 +82,70 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 
 
 @inner
-def _step_after(a_ih, a_hh, state, saved, at, H, scratch):
-    """All units of one row, reset after the product: a_ih, a_hh -> state and what to save."""
+def _step_after(a_ih, a_hh, state, saved, at, H, work):
+    """All units of one row, reset after the product: a_ih, a_hh -> state and what to save.
+
+    Two vectors at a time; the last of an odd number pairs with itself.
+    """
     own_code()
-    L = lanes(scratch)
+    L = lanes(work)
     U = (H + L - 1) // L * L
-    for u in range(0, U, L):
-        x, y = a_ih + 3 * u, a_hh + 3 * u
-        a_hn = load(scratch, y + 2 * L)
+    for u in range(0, U, 2 * L):
+        v = min(u + L, U - L)
+        x, y, next_x, next_y = a_ih + 3 * u, a_hh + 3 * u, a_ih + 3 * v, a_hh + 3 * v
+        a_hn = load_pair(work, y + 2 * L, next_y + 2 * L)
         h_next, r, z, n = gru_step(
-            load(scratch, x), load(scratch, x + L), load(scratch, x + 2 * L),
-            load(scratch, y), load(scratch, y + L), a_hn,
-            load(scratch, state + u), sigmoid, tanh,
+            load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
+            load_pair(work, x + 2 * L, next_x + 2 * L),
+            load_pair(work, y, next_y), load_pair(work, y + L, next_y + L), a_hn,
+            load_pair(work, state + u, state + v), sigmoid, tanh,
         )  # fmt: skip
-        store(scratch, state + u, h_next)
+        store_pair(work, state + u, state + v, h_next)
         if at >= 0:
-            store(saved, at + u, n)
-            store(saved, at + U + u, r)
-            store(saved, at + 2 * U + u, z)
-            store(saved, at + 3 * U + u, a_hn)
+            store_pair(saved, at + u, at + v, n)
+            store_pair(saved, at + U + u, at + U + v, r)
+            store_pair(saved, at + 2 * U + u, at + 2 * U + v, z)
+            store_pair(saved, at + 3 * U + u, at + 3 * U + v, a_hn)
 
 
 @inner
-def _gates_before(a_ih, a_hh, state, r_z, H, scratch):
-    """First half of a step, reset before: r, z into r_z (two rows of units), r h into a_hh's."""
+def _gates_before(a_ih, a_hh, state, r_z, H, work):
+    """First half of a step, reset before: r, z and r h into three rows at r_z."""
     own_code()
-    L = lanes(scratch)
+    L = lanes(work)
     U = (H + L - 1) // L * L
-    for u in range(0, U, L):
+    for u in range(0, U, 2 * L):
+        v = min(u + L, U - L)
+        x, y, next_x, next_y = a_ih + 3 * u, a_hh + 2 * u, a_ih + 3 * v, a_hh + 2 * v
         r, z, rh = gru_gates(
-            load(scratch, a_ih + 3 * u), load(scratch, a_ih + 3 * u + L),
-            load(scratch, a_hh + 2 * u), load(scratch, a_hh + 2 * u + L),
-            load(scratch, state + u), sigmoid,
+            load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
+            load_pair(work, y, next_y), load_pair(work, y + L, next_y + L),
+            load_pair(work, state + u, state + v), sigmoid,
         )  # fmt: skip
-        store(scratch, r_z + u, r)
-        store(scratch, r_z + U + u, z)
-        store(scratch, r_z + 2 * U + u, rh)
+        store_pair(work, r_z + u, r_z + v, r)
+        store_pair(work, r_z + U + u, r_z + U + v, z)
+        store_pair(work, r_z + 2 * U + u, r_z + 2 * U + v, rh)
 
 
 @inner
-def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, scratch):
+def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, work):
     """Second half of a step, reset before."""
     own_code()
-    L = lanes(scratch)
+    L = lanes(work)
     U = (H + L - 1) // L * L
-    for u in range(0, U, L):
-        z = load(scratch, r_z + U + u)
+    for u in range(0, U, 2 * L):
+        v = min(u + L, U - L)
+        z = load_pair(work, r_z + U + u, r_z + U + v)
         h_next, n = gru_candidate(
-            load(scratch, a_ih + 3 * u + 2 * L), load(scratch, a_hn + u), z,
-            load(scratch, state + u), tanh,
+            load_pair(work, a_ih + 3 * u + 2 * L, a_ih + 3 * v + 2 * L),
+            load_pair(work, a_hn + u, a_hn + v), z,
+            load_pair(work, state + u, state + v), tanh,
         )  # fmt: skip
-        store(scratch, state + u, h_next)
+        store_pair(work, state + u, state + v, h_next)
         if at >= 0:
-            store(saved, at + u, n)
-            store(saved, at + U + u, load(scratch, r_z + u))
-            store(saved, at + 2 * U + u, z)
+            store_pair(saved, at + u, at + v, n)
+            store_pair(saved, at + U + u, at + U + v, load_pair(work, r_z + u, r_z + v))
+            store_pair(saved, at + 2 * U + u, at + 2 * U + v, z)
 
 
 @inner

@@ -57,11 +57,11 @@ LANES = {types.float32: REGISTER_BYTES // 4, types.float64: REGISTER_BYTES // 8}
 
 
 class Vector(types.Type):
-    """One register of `dtype` lanes; integers and floats convert to it by broadcasting."""
+    """Registers of `dtype` lanes, one or more; numbers convert to it by broadcasting."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, registers=1):
         self.dtype = dtype
-        self.lanes = LANES[dtype]
+        self.lanes = registers * LANES[dtype]
         super().__init__(name=f"Vector({dtype}, {self.lanes})")
 
     def can_convert_from(self, typingctx, other):
@@ -72,6 +72,9 @@ class Vector(types.Type):
 
 
 VECTORS = {dtype: Vector(dtype) for dtype in LANES}
+# Two registers that do the same side by side: a gate's long chain of operations, each waiting for
+# the one before, leaves room for two.
+PAIRS = {dtype: Vector(dtype, 2) for dtype in LANES}
 
 
 @register_model(Vector)
@@ -305,6 +308,42 @@ def store(typingctx, array, index, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def load_pair(typingctx, array, i, j):
+    """Vectors at array[i] and array[j], side by side."""
+    vector, pair = VECTORS[array.dtype], PAIRS[array.dtype]
+
+    def emit(context, builder, sig, args):
+        e = Emit(context, builder, vector)
+        halves = [
+            e.at(element_address(context, builder, sig.args[0], args[0], k)) for k in args[1:]
+        ]
+        both = list(range(2 * e.lanes))
+        return builder.shuffle_vector(
+            *halves, ir.Constant(ir.VectorType(ir.IntType(32), len(both)), both)
+        )
+
+    return pair(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def store_pair(typingctx, array, i, j, value):
+    """Write both halves of a pair, to array[i] and array[j]."""
+    vector, pair = VECTORS[array.dtype], PAIRS[array.dtype]
+
+    def emit(context, builder, sig, args):
+        e = Emit(context, builder, vector)
+        for start, k in enumerate(args[1:3]):
+            lanes = [start * e.lanes + lane for lane in range(e.lanes)]
+            half = builder.shuffle_vector(
+                args[3], args[3], ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), lanes)
+            )
+            e.put(half, element_address(context, builder, sig.args[0], args[0], k))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, pair), emit
 
 
 @intrinsic
