@@ -54,7 +54,7 @@ def require_known(what: str, thing: T, known: Mapping[str, type[T]]) -> T:
     """Give the object if its class is in the table, so that a file can hold it, or raise."""
     if type(thing) not in known.values():
         raise TypeError(
-            f"a file can hold only gru_np's own {what}s, got {thing!r}; "
+            f"a file can hold only a {what} of gru_np's own, got {thing!r}; "
             f"known are {', '.join(sorted({cls.__name__ for cls in known.values()}))}"
         )
     return thing

@@ -313,12 +313,11 @@ def _from_probabilities(t: Array, p: Array, scale: Array) -> tuple[Array, Array]
 
 
 def _clip(p: Array) -> tuple[Array, Array]:
-    """Clip probabilities, by the real part, to where the logarithm is finite; and say where not."""
+    """Clip probabilities, by the real part, and say where they were inside the bounds."""
     low, high = p.real.dtype.type(EPSILON), p.real.dtype.type(1 - EPSILON)
-    inside = (p.real >= low) & (p.real <= high)
-    return np.where(
-        inside, p, np.where(p.real > high, high, np.where(p.real < low, low, p))
-    ), inside
+    below, above = p.real < low, p.real > high
+    # Neither is true of a NaN, which passes.
+    return np.where(below, low, np.where(above, high, p)), ~(below | above)
 
 
 def _wide(x: Array) -> Array:

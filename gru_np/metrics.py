@@ -371,7 +371,7 @@ class Perplexity(Metric):
     def result(self) -> float:
         """Give the perplexity so far; 1 if nothing was seen."""
         mean = super().result()
-        return math.exp(mean) if mean < 700 else math.inf  # NaN is not below: it must stay NaN
+        return math.inf if mean > 709 else math.exp(mean)  # beyond it, exp raises
 
 
 # ----------------------------------------------------------------------------------- regression

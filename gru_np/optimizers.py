@@ -220,7 +220,8 @@ def _norm(a: Array) -> float:
     """Euclidean norm; in float64, since squares overflow beyond 1.8e19 in float32."""
     flat, block = a.reshape(-1), 1 << 16
     blocks = (flat[i : i + block].astype(np.float64) for i in range(0, flat.size, block))
-    norm = math.sqrt(sum(float(np.dot(b, b)) for b in blocks))
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(sum(float(np.dot(b, b)) for b in blocks))
     if norm == math.inf:
         biggest = float(np.max(np.abs(a)))
         norm = biggest * _norm(a / biggest) if math.isfinite(biggest) else norm

@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import os
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -23,6 +25,13 @@ def maker():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def require(library):
+    """Skip the test unless the library that computed the stored numbers is installed."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    for name in {"torch", library}:
+        pytest.importorskip(name, reason=f"recomputes stored numbers with {name}")
 
 
 def case_id(case):

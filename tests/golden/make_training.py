@@ -251,8 +251,11 @@ def import_keras():
     """Import Keras on the torch backend, in float64."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras
+    from keras.src.backend.common import dtypes
 
     keras.config.set_floatx("float64")
+    # Keras takes means of float64 in float32 on this backend; here its formulas matter.
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
     return keras
 
 
@@ -267,11 +270,13 @@ def loss_answer(case):
         from keras.src.backend import set_keras_mask
 
         described = case["ours"]
-        loss = getattr(keras.losses, described["class_name"])(**described["config"])
+        kind = getattr(keras.losses, described["class_name"])
         if "mask" in case:
             set_keras_mask(y_pred, torch.tensor(np.asarray(case["mask"])))
         weight = case.get("sample_weight")
-        value = loss(y_true, y_pred, sample_weight=None if weight is None else np.asarray(weight))
+        value = kind(**described["config"], dtype="float64")(
+            y_true, y_pred, sample_weight=None if weight is None else np.asarray(weight)
+        )
     else:
         described = case["theirs"]
         loss = getattr(torch.nn, described["class_name"])(**described["config"])
@@ -302,7 +307,7 @@ def optimizer_answer(case, params, grads):
         for step in grads:
             gradients = [torch.tensor(np.asarray(step[name])) for name in variables]
             optimizer.apply(gradients, list(variables.values()))
-            trail.append({name: v.numpy().copy() for name, v in variables.items()})
+            trail.append({name: v.value.detach().numpy().copy() for name, v in variables.items()})
         return [trail[0], trail[-1]]
     tensors = {name: torch.tensor(np.asarray(p), requires_grad=True) for name, p in params.items()}
     optimizer = getattr(torch.optim, theirs["class_name"])(list(tensors.values()), **config)
