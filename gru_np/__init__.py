@@ -42,7 +42,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {
     "callbacks", "checkpoint", "data", "decoding", "equations", "gradcheck", "initializers",
-    "kernels", "layers", "losses", "metrics", "model", "optimizers", "recurrence", "schedules",
+    "interop", "kernels", "layers", "losses", "metrics", "model", "optimizers", "recurrence", "schedules",
     "text",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What every converter shares: its refusal, the model it puts together, the check before it returns.
+"""What every converter shares: its refusal, the model it makes, the check before it returns.
 
 Notation: B batch, T time, I input, H hidden.
 """

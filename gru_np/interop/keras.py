@@ -31,7 +31,6 @@ from gru_np.interop.common import (
     as_float_array,
     assemble,
     directions,
-    of_direction,
     random_batch,
     require_agreement,
     require_expressible,

@@ -139,7 +139,8 @@ def to_keras_arrays(params: Mapping[str, Array], reset_after: bool) -> list[Arra
     --------
     >>> import numpy as np
     >>> from gru_np.interop.layouts import to_keras_arrays
-    >>> [a.shape for a in to_keras_arrays({"W_ih": np.ones((12, 2)), "W_hh": np.ones((12, 4))}, True)]
+    >>> params = {"W_ih": np.ones((12, 2)), "W_hh": np.ones((12, 4))}
+    >>> [array.shape for array in to_keras_arrays(params, reset_after=True)]
     [(2, 12), (4, 12)]
     """
     arrays = [np.ascontiguousarray(swap_reset_update(params[name]).T) for name in NAMES[:2]]

@@ -27,7 +27,6 @@ from gru_np.interop.common import (
     require_agreement,
     require_expressible,
     require_package,
-    set_dense_activation,
 )
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
 from gru_np.model import Sequential
@@ -211,9 +210,7 @@ class _Writer:
             )
         if isinstance(layer, GRU | Bidirectional):
             return self.gru(layer, x)
-        raise ConversionError(
-            f"to_onnx: no operator is known for {name} ({type(layer).__name__})"
-        )
+        raise ConversionError(f"to_onnx: no operator is known for {name} ({type(layer).__name__})")
 
     def gru(self, layer: GRU | Bidirectional, x: str) -> str:
         """Write a GRU of one or two directions, with what turns its axes."""
@@ -240,7 +237,11 @@ class _Writer:
         given = [settings for _, settings in functions if settings]
         Y, Y_h = f"{name}/Y", f"{name}/Y_h"
         attributes: dict[str, Any] = {
-            "direction": "bidirectional" if D == 2 else "reverse" if first.go_backwards else "forward",
+            "direction": "bidirectional"
+            if D == 2
+            else "reverse"
+            if first.go_backwards
+            else "forward",
             "hidden_size": first.units,
             "linear_before_reset": int(first.reset_after),
             "activations": [function for function, _ in functions],
@@ -580,11 +581,13 @@ class _Reader:
             )  # fmt: skip
         lengths, initial = (self.constants.get(name) for name in names[4:6])
         if lengths is not None or names[4] in self.sizes:
-            raise self.refuse(node, "has sequence_lens built in, which a layer takes with each call")
+            raise self.refuse(
+                node, "has sequence_lens built in, which a layer takes with each call"
+            )
         if initial is not None and np.any(initial):
             raise self.refuse(node, "has a constant initial_h, the state h0, which would be lost")
-        W, R, *B = (self.constants.get(name) for name in names[1:4] if name)
-        if W is None or R is None or (B and B[0] is None):
+        W, R, B = (self.constants.get(name) for name in names[1:4])
+        if W is None or R is None or (names[3] and B is None):
             raise self.refuse(node, "has weights that are not constants of the graph")
         D = len(W)
         masked = self.source_kind(names[0]) == "Concat"
@@ -602,11 +605,11 @@ class _Reader:
             )  # fmt: skip
         for d in range(D):
             sigma, phi = (self.activation_name(node, *f) for f in functions[2 * d : 2 * d + 2])
-            own = layouts.from_onnx_arrays(W[d], R[d], B[0][d] if B else None)
+            own = layouts.from_onnx_arrays(W[d], R[d], None if B is None else B[d])
             params.append(own)
             grus.append(
                 GRU(
-                    R.shape[2], phi, sigma, bool(B), reset_after=reset_after,
+                    R.shape[2], phi, sigma, B is not None, reset_after=reset_after,
                     return_sequences=sequences, go_backwards=backwards or d == 1,
                 )
             )  # fmt: skip
@@ -614,12 +617,15 @@ class _Reader:
             self.add(grus[0], params[0])
         else:
             if self.last_step:
-                raise self.refuse(node, "gives the last step of both directions; gru_np's "
-                                  "Bidirectional gives each direction's own last state")  # fmt: skip
-            both = {f"{way}/{k}": a for way, own in zip(("forward", "backward"), params, strict=True)
-                    for k, a in own.items()}  # fmt: skip
+                raise self.refuse(
+                    node,
+                    "gives the last step of both directions; gru_np's Bidirectional gives each "
+                    "direction's own last state",
+                )
+            ways = zip(("forward", "backward"), params, strict=True)
+            both = {f"{way}/{k}": a for way, own in ways for k, a in own.items()}
             self.add(Bidirectional(grus[0], self.merge, grus[1]), both)
-        self.check_gru(node, attributes, self.rows[-1], W, R, B[0] if B else None)
+        self.check_gru(node, attributes, self.rows[-1], W, R, B)
         self.merge, self.flipped, self.last_step = "concat", False, False
         self.masked = self.masked or masked
         return str(names[0])
@@ -657,7 +663,7 @@ class _Reader:
         x = rng.standard_normal((T, rows, W.shape[2])).astype(W.dtype)
         h0 = rng.standard_normal((D, rows, H)).astype(W.dtype)
         plain = {k: v for k, v in attributes.items() if k != "layout"}
-        theirs, last = onnx_ops.gru(plain, [x, W, R, B, None, h0])
+        theirs, _ = onnx_ops.gru(plain, [x, W, R, B, None, h0])
         settings = {"return_sequences": True}
         if D == 1:
             copy: Any = GRU(**layer.get_config() | settings)
@@ -713,8 +719,6 @@ def _like(ours: Array, theirs: Array, time_first: bool) -> Array:
     """Give a GRU operator's own output Y (T, D, B, H) or Y_h (D, B, H) in the shape of ours."""
     if theirs.ndim == 4:
         theirs = theirs.transpose(2, 0, 1, 3)
-    elif theirs.ndim == 3 and ours.ndim == 2:
-        theirs = theirs.swapaxes(0, 1)
-    elif theirs.ndim == 3 and time_first:
+    elif theirs.ndim == 3 and (ours.ndim == 2 or time_first):
         theirs = theirs.swapaxes(0, 1)
     return theirs.reshape(ours.shape) if theirs.size == ours.size else theirs

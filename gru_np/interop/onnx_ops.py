@@ -57,9 +57,7 @@ def activations(attributes: Mapping[str, Any], D: int) -> list[tuple[str, dict[s
         if name not in ACTIVATIONS:
             raise ConversionError(f"onnx: GRU has an unknown activation {name!r}")
         defaults = ACTIVATIONS[name][1]
-        chosen.append(
-            (name, {k: given[k].pop(0) if given[k] else v for k, v in defaults.items()})
-        )
+        chosen.append((name, {k: given[k].pop(0) if given[k] else v for k, v in defaults.items()}))
     return chosen
 
 
@@ -103,7 +101,8 @@ def gru(attributes: Mapping[str, Any], inputs: Sequence[Array | None]) -> tuple[
             params,
             bool(attributes.get("linear_before_reset", 0)),
             None if valid is None else valid[turn],
-            *chosen[2 * d : 2 * d + 2],
+            chosen[2 * d],
+            chosen[2 * d + 1],
             attributes.get("clip"),
         )
         y = h[1:][turn]
@@ -124,16 +123,14 @@ def _run(
     clip: float | None,
 ) -> Array:
     """Give all states (T + 1, B, H) of one direction."""
-    weights = [params.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")]
+    W_ih, W_hh, b_ih, b_hh = params["W_ih"], params["W_hh"], params.get("b_ih"), params.get("b_hh")
     plain = not f[1] and not g[1] and {f[0], g[0]} <= {"sigmoid", "tanh", "relu"}
     if plain and clip is None:
         return kernels.gru_forward(
-            x, h0, *weights, reset_after=reset_after, mask=valid,
+            x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, mask=valid,
             activation=g[0], recurrent_activation=f[0],
         )[0]  # fmt: skip
     sigma, phi = _function(*f, clip), _function(*g, clip)
-    W_ih, W_hh, b_ih, b_hh = weights
-    assert W_ih is not None and W_hh is not None
     T, B, _ = x.shape
     H = W_hh.shape[1]
     zero = np.zeros(3 * H, x.dtype)

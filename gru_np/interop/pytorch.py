@@ -64,18 +64,22 @@ class Part:
 
     @property
     def label(self) -> str:
+        """Give what an error calls it."""
         return self.name or self.kind
 
     @property
     def layers(self) -> int:
+        """Count the layers of an nn.GRU."""
         return sum(key.startswith("weight_ih") and "_reverse" not in key for key in self.arrays)
 
     @property
     def bidirectional(self) -> bool:
+        """Say whether it reads from both ends."""
         return any(key.endswith("_reverse") for key in self.arrays)
 
     @property
     def units(self) -> int:
+        """Give H."""
         return next(a.shape[1] for key, a in self.arrays.items() if key.startswith("weight_hh"))
 
     def sizes(self) -> tuple[int | None, int | None]:
@@ -209,7 +213,9 @@ def _array(name: str, value: Any) -> Array:
 
 def _parts_of_module(module: Any, name: str) -> Iterator[Part]:
     """Give the modules that compute something, in the order of their definition."""
-    kind = next((c.__name__ for c in type(module).__mro__ if c.__module__.startswith("torch.nn")), "")
+    kind = next(
+        (c.__name__ for c in type(module).__mro__ if c.__module__.startswith("torch.nn")), ""
+    )
     own = {key: _array(f"{name}.{key}", p) for key, p in module.named_parameters(recurse=False)}
     inside = f"{name}." if name else ""
     if any(key.endswith(("_g", "_v")) for key in own) or "parametrizations" in dict(
@@ -267,9 +273,7 @@ def _parts_of_state(state: Mapping[str, Any], kinds: dict[str, str]) -> list[Par
                 "like); remove the parametrisation first, which leaves the plain weights"
             )
         if last in ("running_mean", "running_var", "num_batches_tracked"):
-            raise ConversionError(
-                f"{_WHO}: gru_np has no batch normalisation; {key} would be lost"
-            )
+            raise ConversionError(f"{_WHO}: gru_np has no batch normalisation; {key} would be lost")
         if last.startswith("weight_hr_l"):
             raise ConversionError(
                 f"{_WHO}: {key} is a projection (proj_size), which only an LSTM has; "

@@ -66,7 +66,7 @@ def export_standalone(model: Sequential, path: Any) -> None:
 def _source(model: Sequential) -> str:
     from gru_np import __version__
 
-    template = importlib.resources.files(__package__).joinpath("standalone_template.py")
+    template = importlib.resources.files(__package__).joinpath("standalone_template.py.txt")
     text = template.read_text(encoding="utf-8")
     layers = [layer for layer in model.layers if not isinstance(layer, Dropout)]
     x = random_batch(model)
@@ -79,7 +79,7 @@ def _source(model: Sequential) -> str:
     title = f"The model {shown}: {kinds}.\n\nIts input is {first}."
     data = [
         f'DTYPE = "{model.dtype.name}"',
-        f"EXTRAS = json.loads({json.dumps(json.dumps(model.extras))})",
+        f"EXTRAS = json.loads({json.dumps(json.dumps(_extras(model)))})",
         "LAYERS = [",
         *(f"    {_describe(layer)!r}," for layer in layers),
         "]",
@@ -151,6 +151,15 @@ def _describe(layer: Layer) -> dict[str, Any]:
     )
 
 
+def _extras(model: Sequential) -> dict[str, Any]:
+    """Give what the model carries beside its weights, as its own file would hold it."""
+    if model.tokenizer is None:
+        return model.extras
+    tokenizer = model.tokenizer
+    config = {"class_name": type(tokenizer).__name__, "config": tokenizer.get_config()}
+    return model.extras | {"tokenizer": config}
+
+
 # ----------------------------------------------------------------------------- a folder of two
 
 
@@ -185,7 +194,7 @@ def save_pretrained(model: Sequential, folder: Any) -> None:
         "model_type": "gru_np",
         "gru_np_version": __version__,
         **model.get_config(),
-        "extras": model.extras,
+        "extras": _extras(model),
     }
     text = json.dumps(config, indent=2, allow_nan=False)
     checkpoint.save(where / "model.safetensors", {}, model.params)
@@ -227,8 +236,6 @@ def from_pretrained(folder: Any) -> Sequential:
             f"from_pretrained: {where}: config.json and model.safetensors do not belong together; "
             f"they differ in {', '.join(odd[:5])}"
         )
-    model.take_parameters(
-        {name: arrays[name].astype(model.dtype, copy=False) for name in wanted}
-    )
+    model.take_parameters({name: arrays[name].astype(model.dtype, copy=False) for name in wanted})
     model.extras = extras
     return model
