@@ -56,7 +56,8 @@ def tanh_derivative(y: Any) -> Any:
 
 def relu(a: Any) -> Any:
     """max(a, 0); a complex number is judged by its real part."""
-    return a * (a.real > 0)
+    # Not a * (a > 0), which is NaN at -infinity; and NaN itself must stay.
+    return np.where(a.real <= 0, 0, a).astype(a.dtype, copy=False)
 
 
 def relu_derivative(y: Any) -> Any:
