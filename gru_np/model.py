@@ -36,6 +36,7 @@ class TrainingProgress:
 
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the epoch under way
+    steps: int | None = None  # batches of an epoch
     states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
 
 
@@ -245,15 +246,21 @@ class Sequential:
         saving.to_file(self, path)
 
     @classmethod
-    def load(cls, path: Any) -> "Sequential":
+    def load(cls, path: Any, allow_nonfinite: bool = False) -> "Sequential":
         """Read a model that `save` wrote; ready to predict, and to go on training.
+
+        Parameters
+        ----------
+        path : str or path
+        allow_nonfinite : bool
+            Accept weights that are NaN or infinite, as of a model saved after it diverged.
 
         Raises
         ------
         CheckpointError
             If the file is damaged, foreign or hostile; nothing in it is ever executed.
         """
-        return saving.from_file(cls, path)
+        return saving.from_file(cls, path, allow_nonfinite)
 
     # ------------------------------------------------------------------------------ training
 
@@ -350,10 +357,10 @@ class Sequential:
         in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
         history = History()
         watchers: list[Callback] = [history, *(callbacks or ())]
-        self.progress = TrainingProgress(epoch=initial_epoch)
+        self.progress = TrainingProgress(epoch=initial_epoch, steps=len(data))
         self.stop_training = False
         if resume is not None:
-            saving.restore_training(self, resume, watchers)
+            saving.restore_training(self, resume, watchers, len(data))
         self.history, self.callbacks = history, watchers
         level = (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
         line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
@@ -375,7 +382,7 @@ class Sequential:
                 held_out = self._evaluate(*_pair(validation_data), batch_size, tbptt)
                 logs |= {f"val_{name}": value for name, value in held_out.items()}
             self._reset_trackers()
-            self.progress = TrainingProgress(epoch + 1)
+            self.progress = TrainingProgress(epoch + 1, steps=len(data))
             tell("on_epoch_end", epoch, logs)
         tell("on_train_end", {})
         self.callbacks = []

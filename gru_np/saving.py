@@ -5,6 +5,8 @@ they mean. Weights are named "layer/parameter"; what only training needs stands 
 A file can name only the classes in the closed tables of layers, losses, optimisers and metrics.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from gru_np import checkpoint, layers, losses, metrics, optimizers
 from gru_np._aliases import Array
 from gru_np.checkpoint import CheckpointError
 
+TRAINING = "training/"  # begins the name of every array that only training needs
 LAYERS = {name: cls for name, cls in vars(layers).items() if isinstance(cls, type)}
 
 
@@ -45,7 +48,7 @@ def to_file(model: Any, path: Any) -> None:
     arrays = dict(model.params)
     if model.loss is not None:
         config["training"], of_training = _training_to_config(model)
-        arrays |= {f"training/{name}": array for name, array in of_training.items()}
+        arrays |= {f"{TRAINING}{name}": array for name, array in of_training.items()}
     checkpoint.save(path, config, arrays)
 
 
@@ -68,6 +71,7 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         "metrics": [metrics.serialize(metric) for metric in model.metrics],
         "epoch": progress.epoch,
         "batch": progress.batch,
+        "steps": progress.steps,
         "has_states": progress.states is not None,
         "trackers": [tracker.get_state() for tracker in model.trackers()],
         "callbacks": callbacks,
@@ -77,83 +81,124 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     return config, arrays
 
 
-def from_file(cls: Any, path: Any) -> Any:
+def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
     """Read a model: everything is checked against the config before any array is read."""
     made: list[Any] = []
 
     def expected(config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
         model = cls.from_config(config["model"])
         made.append(model)
-        wanted = {name: (shape, model.dtype) for name, shape in model.parameter_shapes().items()}
-        training = config["training"]
-        if training is not None:
-            for name, shape in training["arrays"].items():
-                wanted[f"training/{name}"] = (tuple(shape), model.dtype)
-        return wanted
+        return _expected_arrays(model, config["training"])
 
     config, arrays = checkpoint.load(path, expected=expected)
     model = made[-1]
-    model.take_parameters({k: v for k, v in arrays.items() if not k.startswith("training/")})
-    model.extras = config["extras"]
-    training = config["training"]
-    if training is not None:
-        try:
+    weights, of_training = _split(arrays)
+    with _reading(path):
+        if not allow_nonfinite:
+            _require_finite(weights)
+        model.take_parameters(weights)
+        model.extras = dict(config["extras"])
+        training = config["training"]
+        if training is not None:
             model.compile(
                 losses.get(training["loss"]),
                 optimizers.get(training["optimizer"]),
-                [metrics.get(metric, None) for metric in training["metrics"]],
+                [metrics.get(metric) for metric in training["metrics"]],
             )
-        except (TypeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: the compile settings do not fit: {error}") from error
-        _restore_optimizer(model, training, arrays)
-        model.history.set_state(training["history"])
+            _restore_optimizer(model, training, of_training)
+            model.history.set_state(training["history"])
     return model
 
 
-def restore_training(model: Any, path: Any, callbacks: list[Any]) -> None:
+def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) -> None:
     """Set model, optimiser, position and callbacks to where a saved training run stood."""
-    shapes = model.parameter_shapes()
 
     def expected(config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
         if config["training"] is None:
-            raise ValueError("it holds no training state; it was saved before compile")
-        wanted = {name: (shape, model.dtype) for name, shape in shapes.items()}
-        for name, shape in config["training"]["arrays"].items():
-            wanted[f"training/{name}"] = (tuple(shape), model.dtype)
-        return wanted
+            raise CheckpointError("it holds no training state; it was saved before compile")
+        return _expected_arrays(model, config["training"])
 
     config, arrays = checkpoint.load(path, expected=expected)
-    training = config["training"]
-    model.take_parameters({k: v for k, v in arrays.items() if not k.startswith("training/")})
-    model.seed = config["model"]["seed"]
-    _restore_optimizer(model, training, arrays)
+    weights, of_training = _split(arrays)
+    with _reading(path):
+        training = config["training"]
+        _require_same_run(training, callbacks, steps)
+        model.take_parameters(weights)
+        model.seed = int(config["model"]["seed"])
+        _restore_optimizer(model, training, of_training)
 
-    progress = model.progress
-    progress.epoch, progress.batch = training["epoch"], training["batch"]
-    progress.states = None
-    if training["has_states"]:
-        progress.states = [arrays.get(f"training/states/{i}") for i in range(len(model.layers))]
-    for tracker, state in zip(model.trackers(), training["trackers"], strict=True):
-        tracker.set_state(state)
+        progress = model.progress
+        progress.epoch, progress.batch = int(training["epoch"]), int(training["batch"])
+        progress.states = None
+        if training["has_states"]:
+            progress.states = [of_training.get(f"states/{i}") for i in range(len(model.layers))]
+        for tracker, state in zip(model.trackers(), training["trackers"], strict=True):
+            tracker.set_state(state)
+        for i, (callback, entry) in enumerate(zip(callbacks, training["callbacks"], strict=True)):
+            callback.set_state(entry["state"] | _below(of_training, f"callbacks/{i}/"))
 
-    saved = training["callbacks"]
-    names, here = [c["class"] for c in saved], [type(c).__name__ for c in callbacks]
-    if names != here:
+
+def _expected_arrays(model: Any, training: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Say which arrays a file must hold, from its config alone."""
+    shapes = model.parameter_shapes()
+    if training is not None:
+        shapes |= {f"{TRAINING}{name}": tuple(s) for name, s in training["arrays"].items()}
+    return {name: (shape, model.dtype) for name, shape in shapes.items()}
+
+
+def _require_same_run(training: dict[str, Any], callbacks: list[Any], steps: int) -> None:
+    saved, here = (
+        [c["class"] for c in training["callbacks"]],
+        [type(c).__name__ for c in callbacks],
+    )
+    if saved != here:
         raise ValueError(
-            f"fit: to resume, callbacks must be those of the saved run, {', '.join(names)}; "
+            f"fit: to resume, callbacks must be those of the saved run, {', '.join(saved)}; "
             f"got {', '.join(here)}"
         )
-    for i, (callback, entry) in enumerate(zip(callbacks, saved, strict=True)):
-        prefix = f"training/callbacks/{i}/"
-        of_callback = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        callback.set_state(entry["state"] | of_callback)
+    if training["steps"] not in (None, steps):
+        raise ValueError(
+            f"fit: to resume, data, batch_size and tbptt must be those of the saved run, "
+            f"{training['steps']} batches an epoch; got {steps}"
+        )
 
 
 def _restore_optimizer(model: Any, training: dict[str, Any], arrays: dict[str, Array]) -> None:
-    prefix = "training/optimizer/"
     # The rate may have been lowered by a callback, so the saved settings win over the new ones.
     model.optimizer = optimizers.get(training["optimizer"])
-    model.optimizer.iterations = training["iterations"]
-    model.optimizer.state = {
-        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    model.optimizer.iterations = int(training["iterations"])
+    model.optimizer.state = _below(arrays, "optimizer/")
+
+
+def _require_finite(weights: dict[str, Array]) -> None:
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} holds NaN or infinity, as after training diverged; "
+                "allow_nonfinite=True loads it all the same"
+            )
+
+
+def _split(arrays: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Part the weights from what only training needs."""
+    weights = {name: array for name, array in arrays.items() if not name.startswith(TRAINING)}
+    return weights, _below(arrays, TRAINING)
+
+
+def _below(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
     }
+
+
+@contextmanager
+def _reading(path: Any) -> Iterator[None]:
+    """Turn what a nonsensical config provokes into a CheckpointError; say the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ class CompiledStep:
     """The packed weights of a model; they are copies, so a change asks for a new one."""
 
     def __init__(self, layers: Sequence[Layer], logits: bool):
-        from gru_np.kernels.streaming import Stack
+        from gru_np.kernels.streaming import Stack  # imports numba
 
         self.places = [i for i, layer in enumerate(layers) if isinstance(layer, GRU)]
         self.length = len(layers)

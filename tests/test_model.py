@@ -9,7 +9,17 @@ from conftest import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_np import GRU, Dense, Dropout, Embedding, LayerNormalization, Sequential, optimizers
+from gru_np import (
+    GRU,
+    CheckpointError,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNormalization,
+    Sequential,
+    checkpoint,
+    optimizers,
+)
 from gru_np.callbacks import (
     Callback,
     CSVLogger,
@@ -348,6 +358,61 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
     assert resumed.optimizer.iterations == whole.optimizer.iterations
     for name, array in whole.optimizer.state.items():
         assert_close(resumed.optimizer.state[name], array, "exact")
+
+
+def test_a_diverged_model_loads_only_on_request(ids, tmp_path):
+    path = tmp_path / "nan.safetensors"
+    model = language_model()
+    model.build((None, None))
+    model.params["gru/W_hh"][0, 0] = np.nan
+    model.save(path)
+    with pytest.raises(CheckpointError, match=r"nan.safetensors: gru/W_hh holds NaN.*allow_non"):
+        Sequential.load(path)
+    assert np.isnan(Sequential.load(path, allow_nonfinite=True).params["gru/W_hh"][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (("model",), None),
+        (("model", "layers"), [{"class": "Popen", "config": {}}]),
+        (("model", "layers"), [{"class": "Layer", "config": {}}]),
+        (("model", "layers", 1, "config", "units"), 10**12),
+        (("model", "layers", 1, "config", "units"), "5"),
+        (("model", "layers", 1, "config", "surprise"), 1),
+        (("model", "dtype"), "object"),
+        (("model", "input_shape"), [None, None, None, 3]),
+        (("training", "loss"), {"class_name": "os.system", "config": {}}),
+        (("training", "optimizer"), {"class_name": "Adam", "config": {"learning_rate": "x"}}),
+        (("training", "iterations"), None),
+        (("training", "arrays"), {"optimizer/m/gru/W_hh": [10**9, 10**9]}),
+        (("training", "history"), []),
+        (("training",), {}),
+    ],
+)
+def test_a_file_whose_config_makes_no_sense_is_a_checkpoint_error(ids, tmp_path, part, value):
+    path = tmp_path / "odd.safetensors"
+    model = language_model()
+    model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
+    model.save(path)
+    config, arrays = checkpoint.load(path)
+    place = config
+    for key in part[:-1]:
+        place = place[key]
+    place[part[-1]] = value
+    checkpoint.save(path, config, arrays)
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors"):
+        Sequential.load(path)
+
+
+def test_resume_refuses_other_data(ids, tmp_path):
+    path = tmp_path / "run.safetensors"
+    x, y = ids[:, :-1], ids[:, 1:]
+    language_model().fit(x, y, verbose=0, callbacks=[ModelCheckpoint(path)])
+    with pytest.raises(ValueError, match="1 batches an epoch; got 3"):
+        language_model().fit(
+            x, y, batch_size=2, epochs=2, verbose=0, callbacks=[ModelCheckpoint(path)], resume=path
+        )
 
 
 def test_resume_refuses_other_callbacks(ids, tmp_path):
