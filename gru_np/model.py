@@ -655,7 +655,7 @@ class Sequential:
         if self.metrics:
             y_pred = down.y if fused is None else fused.activate(down.y)
             for metric in self.metrics:
-                metric.update(y, y_pred, sample_weight=weight, mask=down.mask)
+                metric.update(y, y_pred, sample_weight=weight, mask=down.mask, loss=value)
 
     def _logs(self) -> dict[str, float]:
         return {tracker.name: float(tracker.result()) for tracker in self.trackers()}

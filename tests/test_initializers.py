@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from gru_np import initializers
+from gru_np import GRU, Sequential, initializers
 
 I, H = 40, 60  # noqa: E741 - the paper's name for the input size
 SHAPE = (I, 3 * H)
@@ -131,6 +131,21 @@ def test_settings_come_back():
     again = initializers.get(initializers.serialize(draw))
     assert repr(again) == repr(draw)
     assert_close(again((3, 4)), draw((3, 4)), "exact")
+
+
+def test_a_model_with_settings_of_its_own_is_saved(rng, tmp_path):
+    kernel = initializers.RandomNormal(stddev=0.1)
+    layer = GRU(4, kernel_initializer=kernel, recurrent_initializer=initializers.Orthogonal(0.5))
+    model = Sequential([layer], seed=0)
+    model.build((None, 5, 2))
+    W_hh = layer.params["W_hh"]
+    assert_close(W_hh.T @ W_hh, 0.25 * np.eye(4, dtype="float32"), "rounding")
+    model.save(tmp_path / "model.safetensors")
+    loaded = Sequential.load(tmp_path / "model.safetensors")
+    assert loaded.layers[0].get_config() == layer.get_config()
+    again = Sequential.from_config(loaded.get_config())
+    again.build((None, 5, 2))
+    assert_close(again.params, model.params, "exact")
 
 
 def test_a_function_will_do_but_cannot_be_saved():

@@ -122,7 +122,13 @@ class Layer:
             for name, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        return {name: getattr(self, name) for name in dict.fromkeys(names)}
+        config = {name: getattr(self, name) for name in dict.fromkeys(names)}
+        return {
+            name: initializers.serialize(value)
+            if isinstance(value, initializers.Initializer)
+            else value
+            for name, value in config.items()
+        }
 
     def count_params(self) -> int:
         """Count the numbers in all parameters."""
