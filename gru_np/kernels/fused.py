@@ -1,6 +1,7 @@
 """The compiled twins of `gru_np.recurrence`: packing, scratch memory and threads around kernels."""
 
 import threading
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,8 +73,10 @@ scratch = _Scratch()
 
 
 def flat(array, dtype):
-    """Flat contiguous writable array of the dtype: a view if it can be, so there is one
-    specialisation of each kernel."""
+    """Return a flat contiguous writable array of the dtype, a view if it can be.
+
+    numba compiles once more for arrays that are read-only or out of order; this leaves one kind.
+    """
     flags = array.flags
     if array.dtype != dtype or not (flags.c_contiguous and flags.writeable and flags.aligned):
         array = np.array(array, dtype, order="C")
@@ -129,7 +132,7 @@ def gru_forward(
     operations = 6 * T * B * H * (I + H)
     threads = threads_for(operations, B)
     bounds = cut(B, threads, ROWS)
-    block = rows_at_once(max(b - a for a, b in zip(bounds, bounds[1:], strict=False)))
+    block = rows_at_once(max(b - a for a, b in pairwise(bounds)))
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
     chunk = max(1, min(T, ahead // block))
     packed = scratch.get("packed", dtype, 3 * U * (I + H + 2))
@@ -171,7 +174,7 @@ def gru_backward(dh, saved):
     over_batch = cut(B, min(threads, max(B, 1)), ROWS)
     over_rows = cut(T * B, threads, ROWS)
     over_units = cut(U // L, threads, 1)
-    block = rows_at_once(max(b - a for a, b in zip(over_batch, over_batch[1:], strict=False)))
+    block = rows_at_once(max(b - a for a, b in pairwise(over_batch)))
     sums = scratch.get("sums", dtype, 3 * U * (I + H + 2))
     slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + I)
 

@@ -260,8 +260,9 @@ def pack_transposed(w, first, row, gates, units, depth, out, io):
 def pack_rows(w, first, row, gates, units, columns, turn, out, io):
     """Pack w (gates * units, columns) as it stands: its columns stay columns.
 
-    Gate `turn` comes first, then the others in a circle. The depth is gates * units', units rounded up to whole vectors by rows of zeros. Lanes beyond
-    the last column are zero. Returns where the packing ends.
+    Gate `turn` comes first, then the others in a circle. The depth is gates *
+    units, the units of each gate rounded up to whole vectors by rows of zeros. Lanes beyond the
+    last column are zero. Returns where the packing ends.
     """
     own_code()
     L = lanes(out)
