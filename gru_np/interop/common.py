@@ -101,12 +101,13 @@ def input_size(parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> int | None
     return None
 
 
-def require_agreement(who: str, what: str, ours: Any, theirs: Any) -> None:
+def require_agreement(
+    who: str, what: str, ours: Any, theirs: Any, tolerance: float | None = None
+) -> None:
     """Raise unless two answers to the same random input agree, as those of equal models do."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    tolerance = AGREEMENT[np.dtype(np.float32)]
-    if ours.dtype == theirs.dtype == np.float64:
-        tolerance = AGREEMENT[np.dtype(np.float64)]
+    both = np.float64 if ours.dtype == theirs.dtype == np.float64 else np.float32
+    tolerance = AGREEMENT[np.dtype(both)] if tolerance is None else tolerance
     if ours.shape != theirs.shape:
         raise ConversionError(
             f"{who}: {what} gives {spell(theirs.shape)} there and {spell(ours.shape)} here"
@@ -123,11 +124,18 @@ def require_agreement(who: str, what: str, ours: Any, theirs: Any) -> None:
 
 
 def random_batch(model: Sequential, batch: int = 3, time: int = 5) -> Array:
-    """Draw an input for a model: ids or numbers, more than one row and step."""
+    """Draw an input for a model: ids or numbers, more than one row and step.
+
+    A mask is put to the test too: padding in front, behind and between.
+    """
     rng = np.random.default_rng(20140603)  # the day of arXiv:1406.1078
     first = model.layers[0]
     if isinstance(first, Embedding):
-        return rng.integers(0, first.input_dim, (batch, time))
+        x = rng.integers(0, first.input_dim, (batch, time))
+        if first.mask_zero:
+            x = np.maximum(x, min(1, first.input_dim - 1))
+            x[0, : time // 2] = x[-1, time - time // 3 :] = x[batch // 2, time // 2] = 0
+        return x
     assert model.input_shape is not None
     features = model.input_shape[-1]
     return rng.standard_normal((batch, time, features or 1)).astype(model.dtype)

@@ -67,13 +67,18 @@ class Entry(NamedTuple):
 
 def _shapes(layer: Layer, features: int | None) -> dict[str, list[tuple[int, ...]]]:
     """Give the shapes Keras has for a layer that is fed this many features."""
-    shapes = {n: p.shape for n, p in layer.parameters((None, None, features)).items()}
-    return {
-        place: [array.shape for array in arrays]
-        for place, arrays in _to_places(
-            layer, {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-        ).items()
-    }
+    shapes = [p.shape for p in layer.parameters((None, None, features)).values()]
+    if isinstance(layer, GRU | Bidirectional):
+        places: dict[str, list[tuple[int, ...]]] = {}
+        for prefix, gru in directions(layer):
+            rows = 3 * gru.units
+            bias = [(2, rows) if gru.reset_after else (rows,)] if gru.use_bias else []
+            place = f"{prefix[:-1]}_layer/cell" if prefix else "cell"
+            places[place] = [(features or 0, rows), (gru.units, rows), *bias]
+        return places
+    if isinstance(layer, Dense):
+        shapes = [shape[::-1] for shape in shapes]
+    return {"": shapes} if shapes else {}
 
 
 def _to_places(layer: Layer, params: Mapping[str, Array]) -> dict[str, list[Array]]:
@@ -145,12 +150,14 @@ def from_keras(source: Any, *, into: Sequential | None = None, check: bool = Tru
     Examples
     --------
     >>> import os, tempfile
+    >>> import h5py
     >>> from gru_np import GRU, Dense, Sequential, interop
     >>> model = Sequential([GRU(4), Dense(2)], seed=0)
     >>> model.build((None, None, 3))
     >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
-    >>> interop.to_keras(model, path)  # doctest: +SKIP
-    >>> again = interop.from_keras(path)  # doctest: +SKIP
+    >>> interop.to_keras(model, path)
+    >>> interop.from_keras(path).layers
+    [GRU(units=4), Dense(units=2, activation='linear')]
     """
     if isinstance(source, str | bytes | os.PathLike):
         return _from_file(os.fsdecode(source), into)
@@ -212,6 +219,7 @@ def _fill(
 ) -> list[tuple[Layer, dict[str, Array]]]:
     """Read the parameters of each layer, once it is known which shapes they must have."""
     rows = []
+    _require_mask_order(_WHO, [entry.layer for entry in entries])
     shape: Shape = (None, None, features)
     for entry in entries:
         if isinstance(entry.layer, Embedding):
@@ -223,6 +231,26 @@ def _fill(
         rows.append((entry.layer, _from_places(entry.layer, read(entry, wanted))))
         shape = entry.layer.output_shape(shape)
     return rows
+
+
+def _require_mask_order(who: str, layers: list[Layer]) -> None:
+    """Refuse a mask that passes a GRU which turns the sequence round, on its way to another.
+
+    There Keras hands the mask on as it is, and ours turns it round with the sequence.
+    """
+    turned: Layer | None = None
+    masked = any(isinstance(layer, Embedding) and layer.mask_zero for layer in layers)
+    for layer in layers:
+        recurrent = isinstance(layer, GRU | Bidirectional)
+        if masked and recurrent and turned is not None:
+            raise ConversionError(
+                f"{who}: {turned.name} has go_backwards=True, and the mask that goes on from it to "
+                f"{layer.name} is in the order of the input in Keras, in that of the output here"
+            )
+        if isinstance(layer, GRU) and layer.go_backwards and layer.return_sequences:
+            turned = layer
+        if recurrent and not directions(layer)[0][1].return_sequences:
+            masked = False
 
 
 def _require_shapes(who: str, wanted: list[Any], found: list[Any]) -> None:
@@ -550,14 +578,20 @@ def to_keras(model: Sequential, path: Any = None, *, check: bool = True) -> Any:
 
     Examples
     --------
+    >>> import os, tempfile, zipfile
+    >>> import h5py
     >>> from gru_np import GRU, Dense, Sequential, interop
     >>> model = Sequential([GRU(4), Dense(2)], seed=0)
     >>> model.build((None, None, 3))
-    >>> interop.to_keras(model).summary()  # doctest: +SKIP
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
+    >>> interop.to_keras(model, path)
+    >>> zipfile.ZipFile(path).namelist()
+    ['metadata.json', 'config.json', 'model.weights.h5']
     """
     who = "to_keras"
     if not model.built:
         raise ValueError(f"{who}: the model must be built first; fit it, load it or call build")
+    _require_mask_order(who, model.layers)
     described = _describe(model)
     if path is not None:
         _write(who, os.fsdecode(path), model, described)

@@ -395,11 +395,12 @@ def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
     Examples
     --------
     >>> import numpy as np
+    >>> import onnx
     >>> from gru_np import GRU, Sequential, interop
     >>> model = Sequential([GRU(4)], seed=0)
     >>> model.build((None, None, 3))
-    >>> graph = interop.to_onnx(model)  # doctest: +SKIP
-    >>> interop.onnx_run(graph, {"x": np.ones((2, 5, 3), np.float32)})["y"].shape  # doctest: +SKIP
+    >>> graph = interop.to_onnx(model)
+    >>> interop.onnx_run(graph, {"x": np.ones((2, 5, 3), np.float32)})["y"].shape
     (2, 4)
     """
     model = load("onnx_run", model)

@@ -1,0 +1,417 @@
+"""Keras 3: live models, archives read without running anything, and everything refused."""
+
+import io
+import json
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import assert_close
+from test_interop import everything, language_model, randomised, same_weights
+
+from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, interop
+from gru_np.interop import ConversionError
+
+# Keras itself calls NumPy in ways that NumPy has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def h5py():
+    return pytest.importorskip("h5py")
+
+
+@pytest.fixture
+def keras():
+    try:
+        import keras
+    except ImportError as error:
+        pytest.skip(f"Keras does not import: {error}")
+    return keras
+
+
+# --------------------------------------------------------------------------------- our own files
+
+
+def test_an_archive_keeps_the_model_to_the_bit(h5py, rng, tmp_path):
+    model = everything(rng, mask_zero=False)
+    interop.to_keras(model, tmp_path / "m.keras")
+    again = interop.from_keras(tmp_path / "m.keras")
+    assert [type(a) for a in again.layers] == [type(b) for b in model.layers]
+    # Keras has one bias with the reset before the product: the two of ours are added up there.
+    x = rng.integers(0, 9, (4, 6))
+    assert_close(again.predict(x), model.predict(x), "rounding")
+    interop.to_keras(again, tmp_path / "n.keras")
+    assert (tmp_path / "m.keras").read_bytes() == (tmp_path / "n.keras").read_bytes()
+    same_weights(interop.read(tmp_path / "n.keras"), again)
+
+
+def test_weights_alone_go_into_a_model_that_is_there(h5py, rng, tmp_path):
+    model, other = language_model(rng), language_model(rng)
+    interop.write(model, tmp_path / "m.weights.h5")
+    assert interop.from_keras(tmp_path / "m.weights.h5", into=other) is other
+    same_weights(other, model)
+    with pytest.raises(ConversionError, match="no settings"):
+        interop.read(tmp_path / "m.weights.h5")
+    smaller = Sequential([Embedding(9, 3), GRU(4, return_sequences=True), GRU(4), Dense(8)])
+    smaller.build((None, None))
+    with pytest.raises(ConversionError, match=r"dense: the settings call for arrays \(4, 8\)"):
+        interop.from_keras(tmp_path / "m.weights.h5", into=smaller)
+    with pytest.raises(ValueError, match="built first"):
+        interop.from_keras(tmp_path / "m.weights.h5", into=Sequential([GRU(4)]))
+    interop.to_keras(model, tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="into is for"):
+        interop.from_keras(tmp_path / "m.keras", into=other)
+
+
+def test_a_mask_that_keras_would_not_turn_round_is_refused(h5py, rng, tmp_path):
+    with pytest.raises(ConversionError, match="in the order of the input in Keras"):
+        interop.to_keras(everything(rng), tmp_path / "m.keras")
+
+
+# ------------------------------------------------------------------------------- hostile archives
+
+
+def archive(path, config=None, weights=None, compression=zipfile.ZIP_STORED):
+    """Write an archive anew with its settings or its weights changed."""
+    with zipfile.ZipFile(path) as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    if config is not None:
+        parts["config.json"] = config(parts["config.json"])
+    if weights is not None:
+        parts["model.weights.h5"] = weights(parts["model.weights.h5"])
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for name, content in parts.items():
+            if content is not None:
+                new.writestr(name, content)
+    return path
+
+
+def edit(change):
+    def config(text):
+        tree = json.loads(text)
+        change(tree)
+        return json.dumps(tree)
+
+    return config
+
+
+def gru_entry(tree):
+    return tree["config"]["layers"][2]
+
+
+def set_class(name):
+    def change(tree):
+        gru_entry(tree)["class_name"] = name
+
+    return edit(change)
+
+
+def set_config(**settings):
+    return edit(lambda tree: gru_entry(tree)["config"].update(settings))
+
+
+BAD_CONFIGS = {
+    "a lambda": (set_class("Lambda"), r"\(Lambda\); code in it is never run"),
+    "an LSTM": (set_class("LSTM"), r"no layer for gru \(LSTM\)"),
+    "a module to import": (set_class("os.system"), "no layer"),
+    "an activation": (set_config(activation="swish"), "activation 'swish'"),
+    "a custom activation": (
+        set_config(activation={"class_name": "function", "config": "evil", "module": "os"}),
+        "activation 'function'",
+    ),
+    "other units": (set_config(units=5), r"gru: the settings call for arrays \(3, 15\)"),
+    "huge units": (set_config(units=10**9), "the settings call for arrays"),
+    "units that would fill the memory": (set_config(units=10**5), "the settings call for arrays"),
+    "negative units": (set_config(units=-1), "cannot be read"),
+    "the other form": (set_config(reset_after=False), "the settings call for arrays"),
+    "half precision": (set_config(dtype="mixed_float16"), "computes in mixed_float16"),
+    "quantised": (set_config(quantization_config={"mode": "int8"}), "quantised"),
+    "not a model": (edit(lambda t: t.update(class_name="Evil")), "whose call may do anything"),
+    "no layers": (edit(lambda t: t["config"].update(layers=[])), "found none"),
+    "not JSON": (lambda text: b"{", "cannot be read"),
+    "too deep": (lambda text: b"[" * 100_000, "cannot be read"),
+    "a list": (lambda text: b"[]", "cannot be read"),
+    "two inputs": (
+        edit(lambda t: t["config"]["layers"].insert(0, t["config"]["layers"][0])), "second input",
+    ),
+    "absent": (lambda text: None, "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_settings_that_gru_np_cannot_follow_are_refused(h5py, rng, tmp_path, case):
+    config, sentence = BAD_CONFIGS[case]
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    with pytest.raises(ConversionError, match=sentence) as caught:
+        interop.from_keras(archive(path, config))
+    assert "m.keras" in str(caught.value)
+
+
+def h5(change):
+    """Change an HDF5 file in memory."""
+
+    def weights(content):
+        import h5py
+
+        file = io.BytesIO(content)
+        with h5py.File(file, "r+") as open_file:
+            change(open_file, "layers/gru/cell/vars")
+        return file.getvalue()
+
+    return weights
+
+
+def soft_link(file, at):
+    import h5py
+
+    del file[f"{at}/0"]
+    file[f"{at}/0"] = h5py.SoftLink("/layers/embedding/vars/0")
+
+
+def external_link(file, at):
+    import h5py
+
+    del file[at]
+    file[at] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def external_data(file, at):
+    del file[f"{at}/0"]
+    file.create_dataset(f"{at}/0", (3, 12), "f4", external=[("/etc/passwd", 0, 144)])
+
+
+def compressed(file, at):
+    del file[f"{at}/0"]
+    file.create_dataset(f"{at}/0", data=np.ones((3, 12), "f4"), compression="gzip")
+
+
+def never_written(file, at):
+    del file[f"{at}/0"]
+    file.create_dataset(f"{at}/0", (3, 12), "f4")
+
+
+def virtual(file, at):
+    import h5py
+
+    del file[f"{at}/0"]
+    layout = h5py.VirtualLayout((3, 12), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3, 12))
+    file.create_virtual_dataset(f"{at}/0", layout)
+
+
+def integers(file, at):
+    del file[f"{at}/0"]
+    file[f"{at}/0"] = np.ones((3, 12), int)
+
+
+def one_more(file, at):
+    file[f"{at}/3"] = np.ones(3)
+
+
+def gone(file, at):
+    del file[at]
+
+
+def a_group(file, at):
+    del file[f"{at}/0"]
+    file.create_group(f"{at}/0")
+
+
+BAD_WEIGHTS = {
+    soft_link: "SoftLink, which is not followed",
+    external_link: "ExternalLink, which is not followed",
+    external_data: "in another file",
+    virtual: "in another file",
+    compressed: "compressed",
+    never_written: "longer than what the file holds",
+    integers: "must hold floats",
+    one_more: "the settings call for arrays",
+    gone: "found no vars",
+    a_group: "to be a Dataset",
+}
+
+
+@pytest.mark.parametrize("change", BAD_WEIGHTS, ids=lambda change: change.__name__)
+def test_weights_that_are_not_what_the_settings_call_for_are_refused(h5py, rng, tmp_path, change):
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    with pytest.raises(ConversionError, match=BAD_WEIGHTS[change]):
+        interop.from_keras(archive(path, weights=h5(change)))
+
+
+def test_archives_that_are_no_archives_are_refused(h5py, rng, tmp_path):
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    with pytest.raises(ConversionError, match="uncompressed"):
+        interop.from_keras(archive(path, compression=zipfile.ZIP_DEFLATED))
+    interop.to_keras(language_model(rng), path)
+    whole = path.read_bytes()
+    with pytest.raises(ConversionError, match="cannot be read"):
+        interop.from_keras(archive(path, weights=lambda content: content[:3000]))
+    for size in range(0, len(whole), 997):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ConversionError, match="cannot be read"):
+            interop.from_keras(path)
+    with pytest.raises(ConversionError, match="must end in"):
+        interop.from_keras(tmp_path / "m.h5")
+    with pytest.raises(ConversionError, match="cannot be read"):
+        interop.from_keras(tmp_path / "nothing.keras")
+    with pytest.raises(TypeError, match="source must be"):
+        interop.from_keras(3)
+    with pytest.raises(ValueError, match="must end in"):
+        interop.to_keras(language_model(rng), tmp_path / "m.h5")
+
+
+def test_an_archive_with_two_files_of_one_name_is_refused(h5py, rng, tmp_path):
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("config.json", "{}")
+    with pytest.raises(ConversionError, match="two files of one name"):
+        interop.from_keras(path)
+
+
+def test_without_h5py_the_extra_is_named(rng, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"pip install 'gru_np\[keras\]'"):
+        interop.to_keras(language_model(rng), tmp_path / "m.keras")
+    with pytest.raises(ImportError, match=r"pip install 'gru_np\[keras\]'"):
+        interop.from_keras(tmp_path / "m.keras")
+
+
+# ------------------------------------------------------------------------------------ live Keras
+
+
+def live_model(keras, rng):
+    L = keras.layers
+    model = keras.Sequential([
+        keras.Input((None,), dtype="int32"),
+        L.Embedding(9, 4, mask_zero=True),
+        L.Bidirectional(L.GRU(3, return_sequences=True, kernel_regularizer="l2")),
+        L.LayerNormalization(),
+        L.GRU(5, reset_after=False, return_sequences=True, activation="relu"),
+        L.GRU(5, return_sequences=True, recurrent_activation="hard_sigmoid", name="mine"),
+        L.Dropout(0.5),
+        L.SpatialDropout1D(0.5),
+        L.TimeDistributed(L.Dense(3)),
+        L.RNN(L.GRUCell(3), return_sequences=True),
+        L.Bidirectional(L.GRU(3), merge_mode="mul"),
+        L.Dense(2),
+        L.Activation("softmax"),
+    ])  # fmt: skip
+    for weight in model.weights:
+        if "seed" not in weight.path:
+            weight.assign(0.6 * rng.standard_normal(weight.shape))
+    return model
+
+
+def test_live_models_come_in_and_their_files_too(keras, h5py, rng, tmp_path):
+    theirs = live_model(keras, rng)
+    model = interop.from_keras(theirs)
+    x = rng.integers(0, 9, (4, 6))
+    assert_close(model.predict(x), theirs.predict(x, verbose=0), "foreign")
+    theirs.save(tmp_path / "m.keras")
+    same_weights(interop.from_keras(tmp_path / "m.keras"), model)
+    other = interop.from_keras(tmp_path / "m.keras")
+    for array in other.params.values():
+        array[...] = 0
+    theirs.save_weights(tmp_path / "m.weights.h5")
+    # The names of the classes count in a file, so the wrapped layers go in by the archive alone.
+    with pytest.raises(ConversionError, match="settings call for"):
+        interop.from_keras(tmp_path / "m.weights.h5", into=other)
+
+
+def test_keras_loads_what_we_write(keras, h5py, rng, tmp_path):
+    model = everything(rng, mask_zero=False)
+    x = rng.integers(0, 9, (4, 6))
+    live = interop.to_keras(model)
+    assert_close(live.predict(x, verbose=0), model.predict(x), "foreign")
+    interop.to_keras(model, tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert_close(loaded.predict(x, verbose=0), model.predict(x), "foreign")
+    model = language_model(rng)
+    live = interop.to_keras(language_model(rng))
+    interop.to_keras(model, tmp_path / "m.weights.h5")
+    live.load_weights(tmp_path / "m.weights.h5")
+    assert_close(live.predict(x, verbose=0), model.predict(x), "foreign")
+    live.save_weights(tmp_path / "n.weights.h5")
+    again = interop.from_keras(tmp_path / "n.weights.h5", into=language_model(rng))
+    same_weights(again, model)
+    same_weights(interop.from_keras(live), model)
+
+
+def test_a_functional_row_comes_in(keras, h5py, rng, tmp_path):
+    L = keras.layers
+    x = keras.Input((None,), dtype="int32")
+    y = L.Embedding(9, 4, mask_zero=True)(x)
+    y = L.GRU(3, return_sequences=True)(y)
+    y = L.Dense(2)(L.GRU(3)(y))
+    theirs = keras.Model(x, y)
+    theirs.save(tmp_path / "m.keras")
+    ids = rng.integers(0, 9, (4, 6))
+    for model in (interop.from_keras(theirs), interop.from_keras(tmp_path / "m.keras")):
+        assert_close(model.predict(ids), theirs.predict(ids, verbose=0), "foreign")
+
+
+def test_live_layers_come_in(keras, rng):
+    layer = keras.layers.GRU(4, return_sequences=True, reset_after=False)
+    x = rng.standard_normal((3, 5, 2)).astype(np.float32)
+    y = keras.ops.convert_to_numpy(layer(x))
+    ours = interop.from_keras(layer)
+    assert isinstance(ours, GRU)
+    assert_close(ours(x), y, "foreign")
+    both = keras.layers.Bidirectional(keras.layers.GRU(4))
+    y = keras.ops.convert_to_numpy(both(x))
+    ours = interop.from_keras(both)
+    assert isinstance(ours, Bidirectional)
+    assert_close(ours(x), y, "foreign")
+
+
+def test_live_models_without_a_counterpart_are_refused(keras):
+    L = keras.layers
+    x = keras.Input((5, 3))
+    branched = keras.Model(x, L.Add()([L.GRU(4)(x), L.GRU(4)(x)]))
+    twice = L.Dense(3)
+    shared = keras.Model(x, twice(twice(x)))
+    stacked = keras.Sequential([x, L.RNN([L.GRUCell(3), L.GRUCell(2)])])
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.gru = L.GRU(4)
+
+        def call(self, x):
+            return 2 * self.gru(x)
+
+    own = Own()
+    own(np.ones((1, 2, 3)))
+    for model, sentence in (
+        (branched, "layers in a row"),
+        (shared, "layers in a row"),
+        (stacked, "StackedRNNCells"),
+        (own, "whose call may do anything|no layer"),
+        (keras.Sequential([x, L.LSTM(4)]), "no layer for .*LSTM"),
+        (keras.Sequential([x, L.Bidirectional(L.LSTM(4))]), "Bidirectional around LSTM"),
+        (keras.Sequential([x, L.Dense(4, activation="gelu")]), "activation 'gelu'"),
+        (keras.Sequential([x, L.GRU(4), L.Activation("tanh")]), "activation alone"),
+        (keras.Sequential([x, L.LayerNormalization(axis=1)]), "axis"),
+        (keras.Sequential([x, L.Lambda(lambda y: y)]), "never run"),
+        (keras.Sequential([x, L.GRU(4, dtype="mixed_bfloat16")]), "mixed_bfloat16"),
+    ):
+        with pytest.raises(ConversionError, match=sentence):
+            interop.from_keras(model)
+    with pytest.raises(ValueError, match="built first"):
+        interop.from_keras(L.GRU(4))
+
+
+def test_the_check_finds_weights_in_the_wrong_place(keras, rng, monkeypatch):
+    theirs = live_model(keras, rng)
+    monkeypatch.setattr("gru_np.interop.layouts.swap_reset_update", lambda a: a.copy())
+    with pytest.raises(ConversionError, match="gives another answer here"):
+        interop.from_keras(theirs)
+    model = randomised(Sequential([GRU(4), Dense(2)]), rng, (None, None, 3))
+    with pytest.raises(ConversionError, match="gives another answer here"):
+        interop.to_keras(model)

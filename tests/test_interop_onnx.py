@@ -1,0 +1,388 @@
+"""ONNX: the operator in full, whole models out and in, and everything that is refused."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_close
+from test_interop import everything, language_model, randomised, same_weights
+
+from gru_np import GRU, Bidirectional, Dense, Dropout, Embedding, Sequential, interop
+from gru_np.interop import ConversionError, onnx_ops
+
+sys.path.insert(0, str(Path(__file__).parent / "golden"))
+import make_interop as golden
+
+GOLDEN = json.loads(golden.PATH.read_text(encoding="utf-8"))
+HAS_RUNTIME = importlib.util.find_spec("onnxruntime") is not None
+
+
+@pytest.fixture
+def onnx():
+    return pytest.importorskip("onnx")
+
+
+# --------------------------------------------------------------------------------- the operator
+
+
+@pytest.mark.parametrize("name", GOLDEN["onnx node tests"])
+def test_onnx_own_tests_of_the_operator_pass(name):
+    case = GOLDEN["onnx node tests"][name]
+    inputs = [None if a is None else np.array(a[1], a[0]) for a in case["inputs"]]
+    for ours, expected in zip(
+        onnx_ops.gru(case["attributes"], inputs), case["outputs"], strict=True
+    ):
+        if expected is not None:
+            assert_close(ours, np.array(expected, np.float32), "foreign")
+
+
+def test_onnx_own_tests_of_the_operator_are_all_there(onnx):
+    assert sorted(golden.node_tests()) == sorted(GOLDEN["onnx node tests"])
+
+
+def test_onnx_own_tests_pass_through_onnx_run(onnx):
+    cases = golden.node_test_cases()
+    assert len(cases) >= 6
+    for case in cases:
+        for inputs, outputs in case.data_sets:
+            found = interop.onnx_run(case.model, inputs)
+            for ours, expected in zip(found.values(), outputs, strict=True):
+                assert_close(ours, expected, "foreign")
+
+
+@pytest.mark.parametrize("name", golden.ONNX)
+def test_the_operator_gives_the_runtimes_numbers(name):
+    case = golden.ONNX[name]
+    expected = [GOLDEN["onnx"][name]]
+    if HAS_RUNTIME and importlib.util.find_spec("onnx"):
+        expected.append(golden.onnx_results(**case))
+    found = onnx_ops.gru(case["attributes"], golden.onnx_arguments(**case))
+    for outputs in expected:
+        for ours, theirs in zip(found, outputs, strict=True):
+            assert_close(ours, np.array(theirs, np.float32), "foreign")
+
+
+def test_layout_1_is_layout_0_with_the_axes_turned():
+    case = golden.ONNX["both directions, lengths, clip"]
+    X, W, R, B, lengths, h0 = golden.onnx_arguments(**case)
+    Y, Y_h = onnx_ops.gru(case["attributes"], [X, W, R, B, lengths, h0])
+    turned = [X.swapaxes(0, 1), W, R, B, lengths, h0.swapaxes(0, 1)]
+    Y_1, Y_h_1 = onnx_ops.gru(case["attributes"] | {"layout": 1}, turned)
+    assert_close(Y_1, Y.transpose(2, 0, 1, 3), "exact")
+    assert_close(Y_h_1, Y_h.swapaxes(0, 1), "exact")
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_padding_is_never_read_and_a_row_of_no_steps_keeps_its_state(clip):
+    case = golden.ONNX["both directions, lengths, clip"]
+    X, W, R, B, _, h0 = golden.onnx_arguments(**case)
+    lengths = np.array([2, 5, 0], np.int32)
+    attributes = case["attributes"] | {"clip": clip}
+    Y, Y_h = onnx_ops.gru(attributes, [X, W, R, B, lengths, h0])
+    X = X.copy()
+    X[2:, 0], X[:, 2] = np.nan, np.nan
+    again = onnx_ops.gru(attributes, [X, W, R, B, lengths, h0])
+    assert_close(again, (Y, Y_h), "exact")
+    assert not Y[2:, :, 0].any()
+    assert_close(Y_h[:, 2], h0[:, 2], "exact")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sentence"),
+    [
+        ({"activations": ["Sigmoid"]}, "needs 2 activations"),
+        ({"activations": ["Sigmoid", "Gelu"]}, "unknown activation 'gelu'"),
+        ({"direction": "sideways"}, "unknown direction"),
+    ],
+)
+def test_a_wrong_operator_is_refused(attributes, sentence):
+    inputs = golden.onnx_arguments(**golden.ONNX["relu and softplus"])
+    with pytest.raises(ConversionError, match=sentence):
+        onnx_ops.gru(attributes, inputs)
+
+
+def test_lengths_beyond_the_sequence_are_refused():
+    X, W, R, B, _, h0 = golden.onnx_arguments(**golden.ONNX["relu and softplus"])
+    with pytest.raises(ValueError, match=r"3 numbers in 0\.\.5"):
+        onnx_ops.gru({}, [X, W, R, B, np.array([1, 6, 2]), h0])
+
+
+# ------------------------------------------------------------------------------- whole models
+
+
+def runtime(graph):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    return onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+
+MODELS = {
+    "everything": lambda rng: everything(rng, mask_zero=False),
+    "everything, masked": lambda rng: everything(rng, mask_zero=True),
+    "language model": language_model,
+    "numbers": lambda rng: randomised(
+        Sequential([GRU(4, use_bias=False), Dense(2)], seed=1), rng, (None, None, 3)
+    ),
+    **{
+        f"merge {mode}": lambda rng, mode=mode: randomised(
+            Sequential([Bidirectional(GRU(3, return_sequences=True), mode)], seed=1), rng,
+            (None, None, 3),
+        )
+        for mode in ("concat", "sum", "mul", "ave")
+    },
+    "linear": lambda rng: randomised(
+        Sequential([GRU(3, activation="linear")], seed=1), rng,
+        (None, None, 3),
+    ),
+}  # fmt: skip
+
+
+def input_for(model, rng, B, T):
+    if isinstance(model.layers[0], Embedding):
+        return rng.integers(0, model.layers[0].input_dim, (B, T))
+    return rng.standard_normal((B, T, model.input_shape[-1])).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_graph_runs_at_any_batch_size_and_length(onnx, rng, name):
+    model = MODELS[name](rng)
+    graph = interop.to_onnx(model)
+    for B, T in ((1, 1), (2, 9), (7, 3), (3, 40)):
+        x = input_for(model, rng, B, T)
+        expected = model.predict(x)
+        assert_close(interop.onnx_run(graph, {"x": x})["y"], expected, "foreign")
+        if HAS_RUNTIME:
+            assert_close(runtime(graph).run(None, {"x": x})[0], expected, "foreign")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_graph_of_ours_comes_back_to_the_bit(onnx, rng, name):
+    model = MODELS[name](rng)
+    again = interop.from_onnx(interop.to_onnx(model))
+    kept = [layer for layer in model.layers if not isinstance(layer, Dropout)]
+    assert [type(a) for a in again.layers] == [type(b) for b in kept]
+    for ours, theirs in zip(kept, again.layers, strict=True):
+        for key, array in ours.params.items():
+            assert_close(theirs.params[key], array, "exact")
+    x = input_for(model, rng, 4, 6)
+    assert_close(again.predict(x), model.predict(x), "rounding")
+
+
+def test_a_float64_model_keeps_its_precision(onnx, rng):
+    model = everything(rng, dtype="float64")
+    x = rng.integers(0, 9, (4, 6))
+    found = interop.onnx_run(interop.to_onnx(model), {"x": x})["y"]
+    assert found.dtype == np.float64
+    # An epsilon and HardSigmoid's 1/6 are float32 in the file.
+    assert np.abs(found - model.predict(x)).max() < 1e-7
+
+
+def test_the_states_go_in_and_out_so_that_chunks_make_the_whole(onnx, rng):
+    model = language_model(rng)
+    graph = interop.to_onnx(model, states=True)
+    x = rng.integers(0, 9, (3, 7))
+    state = {name: np.zeros((3, 4), np.float32) for name in ("gru", "gru_1")}
+    pieces = []
+    for part in (x[:, :3], x[:, 3:4], x[:, 4:]):
+        feeds = {"x": part} | {f"{name}_h0": h for name, h in state.items()}
+        outputs = interop.onnx_run(graph, feeds)
+        pieces.append(outputs["y"])
+        state = {name: outputs[f"{name}_h"] for name in state}
+    assert_close(np.concatenate(pieces, axis=1), model.predict(x), "foreign")
+
+
+def test_lengths_are_an_input_of_the_graph(onnx, rng):
+    model = everything_without_flip(rng)
+    graph = interop.to_onnx(model, lengths=True)
+    x, lengths = rng.integers(0, 9, (4, 6)), np.array([6, 2, 1, 4], np.int32)
+    y = interop.onnx_run(graph, {"x": x, "lengths": lengths})["y"]
+    for row, length in enumerate(lengths):
+        alone = model.predict(x[row : row + 1, :length])
+        assert_close(y[row : row + 1], alone, "foreign")
+    if HAS_RUNTIME:
+        found = runtime(graph).run(None, {"x": x, "lengths": lengths})[0]
+        assert_close(found, y, "foreign")
+    same_weights_of(interop.from_onnx(graph), model)
+
+
+def everything_without_flip(rng):
+    layers = [
+        Embedding(9, 3),
+        Bidirectional(GRU(3, return_sequences=True, reset_after=False)),
+        GRU(4, return_sequences=True),
+        GRU(5, go_backwards=True),
+        Dense(2),
+    ]
+    return randomised(Sequential(layers, seed=1), rng)
+
+
+def same_weights_of(one, other):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        assert_close(a, b, "exact")
+
+
+def test_graphs_are_files_too(onnx, rng, tmp_path):
+    model = language_model(rng)
+    interop.write(model, tmp_path / "m.onnx")
+    same_weights_of(interop.read(tmp_path / "m.onnx"), model)
+    same_weights_of(interop.from_onnx((tmp_path / "m.onnx").read_bytes()), model)
+    assert same_weights is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("settings", [{}, {"last": True}, {"time_first": True}, {"both": True}])
+def test_graphs_that_pytorch_exports_are_read(onnx, rng, settings):
+    torch = pytest.importorskip("torch")
+    import io
+
+    class Model(torch.nn.Module):
+        def __init__(self, last=False, time_first=False, both=False):
+            super().__init__()
+            self.last = last
+            self.encoder = torch.nn.Embedding(7, 3)
+            self.rnn = torch.nn.GRU(3, 4, 2, batch_first=not time_first, bidirectional=both)
+            self.head = torch.nn.Linear(8 if both else 4, 5)
+
+        def forward(self, x):
+            y, _ = self.rnn(self.encoder(x))
+            return torch.softmax(self.head(y[:, -1] if self.last else y), -1)
+
+    module, file = Model(**settings).eval(), io.BytesIO()
+    example = torch.zeros(3, 5, dtype=torch.long)
+    axes = {"x": {0: "a", 1: "b"}}
+    torch.onnx.export(
+        module, (example,), file, dynamo=False, input_names=["x"], dynamic_axes=axes,
+        opset_version=17,
+    )  # fmt: skip
+    model = interop.from_onnx(file.getvalue())
+    x = rng.integers(0, 7, (2, 6))
+    turn = settings.get("time_first", False)
+    theirs = module(torch.from_numpy(x.T.copy() if turn else x)).detach().numpy()
+    assert_close(model.predict(x), theirs.swapaxes(0, 1) if turn else theirs, "foreign")
+
+
+# ---------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "sentence"),
+    [
+        (GRU(3, return_state=True), {}, "return_state"),
+        (GRU(3, stateful=True), {}, "stateful"),
+        (GRU(3, go_backwards=True, return_sequences=True), {"lengths": True}, "with lengths"),
+    ],
+)
+def test_what_a_graph_cannot_express_is_refused(onnx, layer, options, sentence):
+    model = Sequential([layer])
+    model.build((None, None, 2))
+    with pytest.raises(ConversionError, match=sentence):
+        interop.to_onnx(model, **options)
+
+
+def test_a_mask_that_the_update_gate_cannot_carry_is_refused(onnx):
+    model = Sequential([Embedding(5, 2, mask_zero=True), GRU(3, recurrent_activation="relu")])
+    model.build((None, None))
+    with pytest.raises(ConversionError, match="the mask of the Embedding"):
+        interop.to_onnx(model)
+
+
+def graph_of_one(onnx, node_changes=None, extra=None):
+    """A GRU operator alone, with attributes changed or inputs turned into constants."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    _, W, R, B, _, _ = golden.onnx_arguments(**golden.ONNX["relu and softplus"])
+    constants = {"W": W, "R": R, "B": B} | (extra or {})
+    names = [n if n in {"X", *constants} else "" for n in ("X", "W", "R", "B", "lengths", "h0")]
+    settings = {"hidden_size": 4, "linear_before_reset": 1} | (node_changes or {})
+    node = helper.make_node("GRU", names, ["Y", "Y_h"], **settings)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 2])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 1, "B", 4])],
+        [numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_the_operator_alone_becomes_a_layer(onnx):
+    model = interop.from_onnx(graph_of_one(onnx))
+    [layer] = model.layers
+    assert (layer.units, layer.reset_after, layer.return_sequences) == (4, True, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "extra", "sentence"),
+    [
+        ({"clip": 0.5}, {}, "clip=0.5"),
+        ({"activations": ["Sigmoid", "Elu"]}, {}, r"elu\(alpha=1\)"),
+        ({"activations": ["HardSigmoid", "Tanh"]}, {}, r"hardsigmoid\(alpha=0.2"),
+        ({"direction": "reverse"}, {}, "order of reading"),
+        ({}, {"h0": np.ones((1, 3, 4), np.float32)}, "the state h0, which would be lost"),
+        ({}, {"lengths": np.array([5, 2, 3], np.int32)}, "sequence_lens built in"),
+    ],
+)
+def test_what_a_layer_cannot_express_is_refused(onnx, changes, extra, sentence):
+    with pytest.raises(ConversionError, match=sentence):
+        interop.from_onnx(graph_of_one(onnx, changes, extra))
+
+
+def test_unknown_operators_are_refused_by_name(onnx, rng):
+    graph = interop.to_onnx(language_model(rng))
+    graph.graph.node[0].op_type = "Einsum"
+    for run in (interop.from_onnx, lambda g: interop.onnx_run(g, {})):
+        with pytest.raises(ConversionError, match="operator Einsum"):
+            run(graph)
+    graph.graph.node[0].op_type = "Gather"
+    graph.graph.node[0].domain = "com.example"
+    with pytest.raises(ConversionError, match=r"operator com.example\.Gather"):
+        interop.from_onnx(graph)
+
+
+def test_numbers_in_other_files_are_never_opened(onnx, rng, tmp_path):
+    graph = interop.to_onnx(language_model(rng))
+    onnx.save(
+        graph, tmp_path / "m.onnx", save_as_external_data=True, location="weights",
+        size_threshold=0,
+    )  # fmt: skip
+    with pytest.raises(ConversionError, match="external_data"):
+        interop.from_onnx(tmp_path / "m.onnx")
+    with pytest.raises(ConversionError, match="external_data"):
+        interop.onnx_run(tmp_path / "m.onnx", {})
+
+
+def test_two_ways_through_a_graph_are_refused(onnx, rng):
+    graph = interop.to_onnx(language_model(rng))
+    doubled = onnx.helper.make_node("Add", ["dense/y", "dense/product"], ["sum"])
+    del graph.graph.node[-1]
+    graph.graph.node.extend([doubled, onnx.helper.make_node("Identity", ["sum"], ["y"])])
+    with pytest.raises(ConversionError, match="joins several values"):
+        interop.from_onnx(graph)
+
+
+def test_a_file_that_is_no_graph_gets_one_sentence(onnx, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"\xff" * 100)
+    with pytest.raises(ConversionError, match="not an ONNX model"):
+        interop.read(tmp_path / "m.onnx")
+    with pytest.raises(TypeError, match="must be a path"):
+        interop.from_onnx(3)
+
+
+def test_missing_and_unknown_inputs_are_named(onnx, rng):
+    graph = interop.to_onnx(language_model(rng))
+    with pytest.raises(ValueError, match="missing x"):
+        interop.onnx_run(graph, {})
+    with pytest.raises(ValueError, match="got z"):
+        interop.onnx_run(graph, {"x": np.ones((1, 1), int), "z": np.ones(1)})
+
+
+def test_without_onnx_the_extra_is_named(rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'gru_np\[onnx\]'"):
+        interop.to_onnx(language_model(rng))
+    with pytest.raises(ImportError, match=r"pip install 'gru_np\[onnx\]'"):
+        interop.onnx_run(b"", {})
