@@ -128,7 +128,7 @@ def _run(
     if plain and clip is None:
         return kernels.gru_forward(
             x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, mask=valid,
-            activation=g[0], recurrent_activation=f[0],
+            activation=g[0], recurrent_activation=f[0], inference=True,
         )[0]  # fmt: skip
     sigma, phi = _function(*f, clip), _function(*g, clip)
     T, B, _ = x.shape
