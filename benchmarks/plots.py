@@ -85,7 +85,7 @@ def ratios(results: dict[str, Any]) -> Any:
             which(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "125" else ""))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xticks(range(len(found)), [shown(s) for s in found], rotation=40, ha="right")
-        axis.tick_params(labelsize=8)
+        axis.tick_params(which="both", labelsize=8)
         axis.grid(axis="y", which="both", color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.set_title(f"{SECTIONS[section]}, {threads_text(n)}", fontsize=10)
@@ -115,7 +115,7 @@ def roofline(results: dict[str, Any]) -> Any:
     if not counts:
         return None
     figure, axes = pyplot.subplots(
-        1, len(counts), figsize=(6.2 * len(counts), 4.8), squeeze=False, layout="constrained"
+        1, len(counts), figsize=(6.4 * len(counts), 5.6), squeeze=False, layout="constrained"
     )
     for axis, n in zip(axes.flat, counts, strict=True):
         peak = results["peak"][n]
@@ -156,6 +156,6 @@ def roofline(results: dict[str, Any]) -> Any:
         axis.grid(which="both", color="0.92", linewidth=0.5)
         axis.set_axisbelow(True)
         axis.tick_params(labelsize=8)
-        axis.legend(fontsize=6.5, loc="lower right")
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
     axes[0, 0].set_ylabel("GFLOP/s", fontsize=9)
     return figure
