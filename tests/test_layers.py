@@ -111,10 +111,11 @@ def test_recurrent_dropout_masks_agree_between_steps_and_differ_between_calls(rn
     # With σ = 0 weights the gates are constant, and x = 0: what is left shows the masks of n alone.
     layer = random_gru(rng, recurrent_dropout=0.5, return_sequences=True)
     x, h0 = np.zeros((B, T, I)), np.ones((B, H))
-    masks = [
-        layer.forward(x, initial_state=h0, training=True, rng=np.random.default_rng(s))[1].saved.drop
-        for s in (1, 1, 2)
-    ]
+    masks = []
+    for seed in (1, 1, 2):
+        rng = np.random.default_rng(seed)
+        _, kept = layer.forward(x, initial_state=h0, training=True, rng=rng)
+        masks.append(kept.saved.drop)
     assert masks[0].shape == (3, B, H)
     assert set(np.unique(masks[0])) == {0.0, 2.0}
     assert_close(masks[0], masks[1], "exact")

@@ -256,7 +256,7 @@ def test_step_by_step_is_predict(ids, dtype):
 def test_step_uses_the_weights_of_its_time(ids):
     model = language_model()
     model.build((None, None))
-    before, state = model.step(ids[:, 0])
+    before, _ = model.step(ids[:, 0])
     model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
     trained, _ = model.step(ids[:, 0])
     assert np.abs(trained - before).max() > 1e-6

@@ -1,4 +1,4 @@
-"""Every notebook runs from its first cell to its last; they are scripts in jupytext's percent form."""
+"""Every notebook runs to its last cell; they are scripts in jupytext's percent form."""
 
 import runpy
 from pathlib import Path
