@@ -1,4 +1,4 @@
-"""The command line: gru-np train | generate | next | evaluate | gradcheck.
+"""The command line: gru-np train, generate, next, evaluate, gradcheck, convert, export, warmup.
 
 Each command is a function of its parsed arguments and prints to standard output. Bad input ends
 with one sentence on standard error and exit status 2, never with a traceback.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import __version__, text
+from gru_np import __version__, interop, kernels, text
 from gru_np.callbacks import Callback, ModelCheckpoint
 from gru_np.gradcheck import check_gradients
 from gru_np.layers import GRU, Dense, Dropout, Embedding
@@ -120,6 +120,25 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--method", choices=["complex", "central", "taylor"], default="complex")
     sub.add_argument("--units", type=int, default=5, help="size of the GRU (5)")
     sub.add_argument("--seed", type=int, default=0)
+
+    sub = command(
+        "convert", convert, "Move a model between gru_np, PyTorch, Keras and ONNX files.",
+        "gru-np convert book.safetensors book.onnx",
+    )  # fmt: skip
+    sub.add_argument("source", metavar="A", help="the file to read")
+    sub.add_argument("target", metavar="B", help="the file to write; its ending says what it is")
+
+    sub = command(
+        "export", export, "Write a model as one Python file that needs NumPy alone.",
+        "gru-np export book.safetensors book_model.py",
+    )  # fmt: skip
+    _add_checkpoint(sub)
+    sub.add_argument("target", metavar="FILE.py", help="the Python file to write")
+
+    command(
+        "warmup", warmup, "Compile every kernel now, into the disk cache, as for a container image.",
+        "gru-np warmup",
+    )  # fmt: skip
     return parser
 
 
@@ -349,3 +368,30 @@ def gradcheck(args: argparse.Namespace) -> int:
         _say(f"Reset {'after' if reset_after else 'before'} the product\n{report!r}\n")
         wrong += not report.ok
     return 1 if wrong else 0
+
+
+# ------------------------------------------------------------------------ convert, export, warmup
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Read one kind of file, write another; what cannot move exactly is refused."""
+    model = interop.read(args.source)
+    interop.write(model, args.target)
+    _say(f"{args.target}: {model.count_params():,} parameters")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the model as one Python file."""
+    interop.export_standalone(Sequential.load(args.checkpoint), args.target)
+    _say(f"{args.target}: check it with\n  python {args.target}")
+    return 0
+
+
+def warmup(args: argparse.Namespace) -> int:
+    """Fill the disk cache of compiled kernels."""
+    began = time.perf_counter()
+    if not kernels.warmup():
+        raise ValueError("numba is not installed, or GRU_NP_KERNELS is 0: nothing to compile")
+    _say(f"All kernels are ready, after {time.perf_counter() - began:.1f} s")
+    return 0

@@ -84,8 +84,19 @@ def test_gradcheck_reports_both_forms(capsys):
     assert out.count("all right") == 2
 
 
+def test_a_model_is_exported_and_converted(trained, tmp_path, capsys):
+    path, _ = trained
+    module, folder = tmp_path / "alone.py", tmp_path / "pretrained"
+    assert cli.main(["export", str(path), str(module)]) == 0
+    assert "python " in capsys.readouterr().out
+    subprocess.run([sys.executable, str(module)], check=True, capture_output=True)
+    assert cli.main(["convert", str(path), str(folder)]) == 0
+    assert (folder / "config.json").exists()
+    assert cli.main(["convert", str(path), str(tmp_path / "model.docx")]) == 2
+
+
 def test_every_command_explains_itself_with_an_example(capsys):
-    for command in ("train", "generate", "next", "evaluate", "gradcheck"):
+    for command in ("train", "generate", "next", "evaluate", "gradcheck", "convert", "export"):
         with pytest.raises(SystemExit) as end:
             cli.main([command, "--help"])
         assert end.value.code == 0
