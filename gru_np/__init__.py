@@ -42,8 +42,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {
     "callbacks", "checkpoint", "data", "decoding", "equations", "gradcheck", "initializers",
-    "interop", "kernels", "layers", "losses", "metrics", "model", "optimizers", "recurrence", "schedules",
-    "text",
+    "interop", "kernels", "layers", "losses", "metrics", "model", "optimizers", "recurrence",
+    "schedules", "text",
 }  # fmt: skip
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
 
     sub = command(
-        "convert", convert, "Move a model between gru_np, PyTorch, Keras and ONNX files.",
+        "convert", convert, "Move a model between gru_np, PyTorch, Keras, ONNX.",
         "gru-np convert book.safetensors book.onnx",
     )  # fmt: skip
     sub.add_argument("source", metavar="A", help="the file to read")
@@ -136,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("target", metavar="FILE.py", help="the Python file to write")
 
     command(
-        "warmup", warmup, "Compile every kernel now, into the disk cache, as for a container image.",
+        "warmup", warmup, "Compile every kernel now, into the disk cache, as for an image.",
         "gru-np warmup",
     )  # fmt: skip
     return parser

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import losses, metrics, optimizers, saving, streaming
+from gru_np import kernels, losses, metrics, optimizers, saving, streaming
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
@@ -371,22 +371,47 @@ class Sequential:
         )
 
         tell("on_train_begin", {})
+        with kernels.chosen_for(*self._work(x, batch_size, epochs)):
+            self._train(data, epochs, shuffle, validation_data, loss, tell, line)
+        tell("on_train_end", {})
+        self.callbacks = []
+        return history
+
+    def _train(
+        self,
+        data: Dataset,
+        epochs: int,
+        shuffle: bool,
+        validation_data: Any,
+        loss: Any,
+        tell: CallbackList,
+        line: Progress,
+    ) -> None:
+        """Train until the last epoch is done or a callback stops it."""
         while self.progress.epoch < epochs and not self.stop_training:
             epoch = self.progress.epoch
             tell("on_epoch_begin", epoch, {})
-            order = epoch_order(len(x), self.seed, epoch) if shuffle else None
+            order = epoch_order(len(data.x), self.seed, epoch) if shuffle else None
             logs = self._train_epoch(data, order, loss, tell, line)
             if self.stop_training and self.progress.batch < len(data):
                 break  # stopped in mid-epoch: the position is kept, the epoch is not counted
             if validation_data is not None:
-                held_out = self._evaluate(*_pair(validation_data), batch_size, tbptt)
+                held_out = self._evaluate(*_pair(validation_data), data.batch_size, data.tbptt)
                 logs |= {f"val_{name}": value for name, value in held_out.items()}
             self._reset_trackers()
             self.progress = TrainingProgress(epoch + 1, steps=len(data))
             tell("on_epoch_end", epoch, logs)
-        tell("on_train_end", {})
-        self.callbacks = []
-        return history
+
+    def _work(self, x: Array, batch_size: int, epochs: int) -> tuple[float, float]:
+        """Estimate a training run: time steps of recurrent layers, floating-point operations."""
+        T = x.shape[1] if x.ndim > 1 else 1
+        recurrent = sum(isinstance(layer, GRU | Bidirectional) for layer in self.layers)
+        weights = sum(
+            layer.count_params() for layer in self.layers if not isinstance(layer, Embedding)
+        )
+        # Going back takes as many steps as going forward, and twice the products.
+        steps = 2.0 * epochs * -(-len(x) // batch_size) * T * recurrent
+        return steps, 6.0 * epochs * len(x) * T * weights
 
     def _train_epoch(
         self, data: Dataset, order: Array | None, loss: Any, tell: CallbackList, line: Progress

@@ -8,6 +8,9 @@ no numba; the first call that pays for it does.
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from gru_np.kernels._settings import num_threads, set_num_threads
 
 __all__ = [
     "available",
+    "chosen_for",
     "gru_backward",
     "gru_forward",
     "num_threads",
@@ -30,10 +34,15 @@ STEP_SECONDS, OPERATION_SECONDS = 40e-6, 1 / 25e9
 # What importing numba and reading the compiled kernels from the disk cache takes, in seconds.
 LOADING_SECONDS = 1.0
 _spent = 0.0
+# Compiling everything for the first time takes so long, in seconds, that less is left to NumPy.
+SHORT_TRAINING_SECONDS = 5.0
+_in_numpy: ContextVar[bool] = ContextVar("gru_np_in_numpy", default=False)
 
 
 def available() -> bool:
     """Whether compiled kernels can be used: numba is installed and GRU_NP_KERNELS is not 0."""
+    if _in_numpy.get():
+        return False
     if os.environ.get("GRU_NP_KERNELS", "1") == "0":
         return False
     if "gru_np.kernels.fused" in sys.modules:
@@ -59,6 +68,21 @@ def pays(steps: int, operations: float, inference: bool = True) -> bool:
         return True
     _spent += steps * STEP_SECONDS + operations * OPERATION_SECONDS
     return _spent > LOADING_SECONDS
+
+
+@contextmanager
+def chosen_for(steps: float, operations: float) -> Iterator[None]:
+    """Choose once for a whole training run of so many time steps and operations.
+
+    A short run stays with NumPy, where it is over before a kernel is compiled. The choice follows
+    from the run's own size and from nothing that happened before, so a resumed run repeats it.
+    """
+    seconds = steps * STEP_SECONDS + operations * OPERATION_SECONDS
+    token = _in_numpy.set(_in_numpy.get() or seconds < SHORT_TRAINING_SECONDS)
+    try:
+        yield
+    finally:
+        _in_numpy.reset(token)
 
 
 def gru_forward(
