@@ -116,6 +116,14 @@ class Sequential:
         base, number = layer.name, 1
         while layer.name in taken:
             layer.name, number = f"{base}_{number}", number + 1
+        if isinstance(layer, Dense) and layer.tied is None and layer.tied_to is not None:
+            named = [other for other in self.layers if other.name == layer.tied_to]
+            if not named or not isinstance(named[0], Embedding):
+                raise ValueError(
+                    f"Sequential: {layer.name} is tied to {layer.tied_to!r}, and no Embedding of "
+                    "that name comes before it"
+                )
+            layer.tie(named[0])
         self.layers.append(layer)
 
     @property
@@ -444,6 +452,9 @@ class Sequential:
         gradients = self._backward(dy, down.saved)
         self._compiled.clear()
         self.optimizer.apply(self._trainable(), gradients)
+        for layer in self.layers:
+            if layer.trainable:
+                layer.constrain()
         self._track(value, down, y, weight)
         return down.states
 
@@ -614,10 +625,17 @@ class Sequential:
     def _backward(self, dy: Any, saved: list[Any]) -> Gradients:
         """From the gradient by the output to the gradients by all trainable parameters."""
         gradients: Gradients = {}
+        tied: Gradients = {}  # by tables that serve as a Dense layer's weights too
         for layer, keep in zip(reversed(self.layers), reversed(saved), strict=True):
             dy, of_layer = layer.backward(dy, keep)
             if layer.trainable:
                 gradients |= {f"{layer.name}/{name}": of_layer[name] for name in layer.params}
+                for name, of_penalty in layer.penalty()[1].items():
+                    gradients[f"{layer.name}/{name}"] = of_layer[name] + of_penalty
+            if isinstance(layer, Dense) and layer.tied is not None:
+                tied[f"{layer.tied.name}/W"] = of_layer["W"]
+        for name in tied.keys() & gradients.keys():
+            gradients[name] = gradients[name] + tied[name]
         return gradients
 
     def _loss_and_gradient(
@@ -625,7 +643,8 @@ class Sequential:
     ) -> tuple[Any, Array]:
         assert self.loss is not None
         options = {"from_logits": True} if self._fused_layer() is not None else {}
-        return self.loss(y, down.y, sample_weight=weight, mask=down.mask, **options)
+        value, dy = self.loss(y, down.y, sample_weight=weight, mask=down.mask, **options)
+        return value + sum(layer.penalty()[0] for layer in self.layers if layer.trainable), dy
 
     def _fused_layer(self) -> Dense | None:
         """Give the last layer if the loss can take the place of its activation, else None."""

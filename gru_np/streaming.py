@@ -28,7 +28,7 @@ class CompiledStep:
         self.stack = Stack(
             recurrent,
             embedding=first.params["W"] if isinstance(first, Embedding) else None,
-            dense=(last.params["W"], last.params.get("b")) if isinstance(last, Dense) else None,
+            dense=(last.weight, last.params.get("b")) if isinstance(last, Dense) else None,
             softmax=isinstance(last, Dense) and last.activation == "softmax" and not logits,
         )
 
@@ -52,6 +52,7 @@ def compiles(layers: Sequence[Layer], steps: int = 1) -> bool:
     recurrent = [layer for layer in inner if not isinstance(layer, Dropout)]
     fits = bool(recurrent) and all(
         isinstance(layer, GRU)
+        and layer.is_plain
         and (layer.activation, layer.recurrent_activation) == ("tanh", "sigmoid")
         and layer.params["W_hh"].dtype.kind == "f"
         for layer in recurrent

@@ -15,8 +15,8 @@ PACKAGE = Path(gru_np.__file__).parent
 ORDER = [
     ["_aliases", "_checks", "_named", "_positions", "_replace"],
     ["equations"],
-    ["recurrence", "ctc", "kernels"],
-    ["initializers", "layers", "losses"],
+    ["recurrence", "variants", "ctc", "kernels"],
+    ["initializers", "regularizers", "constraints", "layers", "losses"],
     [
         "schedules",
         "optimizers",

@@ -174,9 +174,15 @@ def require_expressible(
         value = getattr(layer, attribute, None)
         if value and attribute not in allowed:
             raise ConversionError(
-                f"{who}: {name} has {attribute}={value!r} ({meaning}), "
-                f"which {target} cannot express"
+                f"{who}: {name} has {attribute}={value!r} ({meaning}), which {target} cannot "
+                "express"
             )
+
+
+def parameters_of(layer: Layer) -> dict[str, Array]:
+    """Give the parameters a layer computes with; a tied Dense lends its W from an Embedding."""
+    tied = isinstance(layer, Dense) and layer.tied is not None
+    return {"W": layer.weight, **layer.params} if tied else layer.params  # type: ignore[attr-defined]
 
 
 def set_dense_activation(who: str, parts: list[Any], activation: str, where: str) -> None:

@@ -31,6 +31,7 @@ from gru_np.interop.common import (
     as_float_array,
     assemble,
     directions,
+    parameters_of,
     random_batch,
     require_agreement,
     require_expressible,
@@ -600,7 +601,7 @@ def to_keras(model: Sequential, path: Any = None, *, check: bool = True) -> Any:
     made = keras.Sequential.from_config(described["config"])
     made.build(model.input_shape)
     for layer, theirs in zip(model.layers, made.layers, strict=True):
-        arrays = [a for arrays in _to_places(layer, layer.params).values() for a in arrays]
+        arrays = [a for arrays in _to_places(layer, parameters_of(layer)).values() for a in arrays]
         for variable, array in zip(theirs.weights[: len(arrays)], arrays, strict=True):
             variable.assign(array)
     if check:
@@ -678,7 +679,7 @@ def _write(who: str, path: str, model: Sequential, described: dict[str, Any]) ->
         file.create_group("vars")
         for layer, entry in zip(model.layers, entries, strict=True):
             file.create_group(f"{entry.place}/vars")
-            for place, arrays in _to_places(layer, layer.params).items():
+            for place, arrays in _to_places(layer, parameters_of(layer)).items():
                 group = file.require_group("/".join(p for p in (entry.place, place, "vars") if p))
                 for i, array in enumerate(arrays):
                     group.create_dataset(str(i), data=array)

@@ -23,6 +23,7 @@ from gru_np.interop.common import (
     directions,
     of_direction,
     optional_package,
+    parameters_of,
     random_batch,
     require_agreement,
     require_expressible,
@@ -181,7 +182,7 @@ class _Writer:
 
     def layer(self, layer: Layer, x: str, shape: Shape) -> str:
         """Write one layer; give the name of its output."""
-        name, p, dtype = layer.name, layer.params, self.model.dtype
+        name, p, dtype = layer.name, parameters_of(layer), self.model.dtype
         if isinstance(layer, Dropout):
             return x
         if isinstance(layer, Embedding):
@@ -338,7 +339,8 @@ class _Writer:
         """Refuse what the operator cannot do."""
         name, grus = layer.name, [gru for _, gru in directions(layer)]
         for gru in grus:
-            require_expressible("to_onnx", "ONNX", gru, name)
+            allowed = ("learn_initial_state",) if self.states else ()
+            require_expressible("to_onnx", "ONNX", gru, name, allowed)
             if gru.return_state:
                 raise ConversionError(
                     f"to_onnx: {name} has return_state=True, which gives two outputs; use "

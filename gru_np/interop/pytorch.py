@@ -28,6 +28,7 @@ from gru_np.interop.common import (
     directions,
     of_direction,
     optional_package,
+    parameters_of,
     random_batch,
     require_agreement,
     require_expressible,
@@ -547,7 +548,7 @@ def to_torch(
 
 
 def _add_part(who: str, parts: list[tuple[Part, list[Layer]]], layer: Layer, stack: bool) -> None:
-    p = layer.params
+    p = parameters_of(layer)
     if isinstance(layer, Embedding):
         parts.append((Part(layer.name, "Embedding", {"weight": p["W"]}), [layer]))
     elif isinstance(layer, Dense):

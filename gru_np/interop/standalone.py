@@ -15,7 +15,7 @@ from gru_np import checkpoint
 from gru_np._aliases import Array
 from gru_np._checks import spell
 from gru_np._replace import replace_file
-from gru_np.interop.common import ConversionError, random_batch, require_expressible
+from gru_np.interop.common import ConversionError, parameters_of, random_batch
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
 from gru_np.model import Sequential
 
@@ -87,7 +87,7 @@ def _source(model: Sequential) -> str:
     ]
     for layer in layers:
         data.append(f"    {layer.name!r}: {{")
-        for key, array in layer.params.items():
+        for key, array in parameters_of(layer).items():
             data += _lines(f"        {key!r}: ", array, " " * 12)
         data.append("    },")
     data += ["}", "TEST = {"]
@@ -121,7 +121,6 @@ def _describe(layer: Layer) -> dict[str, Any]:
     """Give the settings that decide what a layer computes."""
     base: dict[str, Any] = {"kind": type(layer).__name__, "name": layer.name}
     if isinstance(layer, GRU):
-        require_expressible("export_standalone", "the file", layer, layer.name)
         if layer.return_state:
             raise ConversionError(
                 f"export_standalone: {layer.name} has return_state=True; the file's layers give "
@@ -129,6 +128,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
             )
         names = (
             "activation", "recurrent_activation", "reset_after", "go_backwards", "return_sequences",
+            "zoneout",
         )  # fmt: skip
         return base | {name: getattr(layer, name) for name in names}
     if isinstance(layer, Bidirectional):

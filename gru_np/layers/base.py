@@ -12,6 +12,9 @@ import numpy as np
 
 from gru_np import initializers
 from gru_np._aliases import Array, Gradients, Shape
+from gru_np._named import Configured, describe
+from gru_np.constraints import Constraint
+from gru_np.regularizers import Regularizer
 
 
 class Parameter(NamedTuple):
@@ -28,6 +31,19 @@ class Parameter(NamedTuple):
         if self.out_first:
             return np.ascontiguousarray(draw(self.shape[::-1], rng, dtype).T)
         return draw(self.shape, rng, dtype)
+
+
+class Rule(NamedTuple):
+    """What holds one parameter in bounds."""
+
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    out_first: bool = False  # constraints count axes on Keras' matrix, the transpose
+
+    def constrained(self, array: Array) -> Array:
+        """Give what becomes of the parameter after a step."""
+        assert self.constraint is not None
+        return self.constraint(array.T).T if self.out_first else self.constraint(array)
 
 
 class Layer:
@@ -113,6 +129,26 @@ class Layer:
             dtype = x.real.dtype if x.dtype.kind in "fc" else np.dtype("float32")
             self.build((None, *x.shape[1:]), dtype, np.random.default_rng(self.seed))
 
+    def rules(self) -> dict[str, Rule]:
+        """Say which parameters have a regularizer or a constraint."""
+        return {}
+
+    def penalty(self) -> tuple[Any, Gradients]:
+        """Give what the regularizers add to the loss, and its gradient by each parameter."""
+        value: Any = 0
+        gradients = {}
+        for name, rule in self.rules().items():
+            if rule.regularizer is not None and name in self.params:
+                one, gradients[name] = rule.regularizer(self.params[name])
+                value = value + one
+        return value, gradients
+
+    def constrain(self) -> None:
+        """Make the parameters obey their constraints, in place; called after each step."""
+        for name, rule in self.rules().items():
+            if rule.constraint is not None and name in self.params:
+                self.params[name][...] = rule.constrained(self.params[name])
+
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments, ready for JSON."""
         names = [
@@ -122,13 +158,8 @@ class Layer:
             for name, parameter in inspect.signature(cls).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        config = {name: getattr(self, name) for name in dict.fromkeys(names)}
-        return {
-            name: initializers.serialize(value)
-            if isinstance(value, initializers.Initializer)
-            else value
-            for name, value in config.items()
-        }
+        values = {name: getattr(self, name) for name in dict.fromkeys(names)}
+        return {n: describe(v) if isinstance(v, Configured) else v for n, v in values.items()}
 
     def count_params(self) -> int:
         """Count the numbers in all parameters."""

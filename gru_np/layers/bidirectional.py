@@ -9,7 +9,7 @@ import numpy as np
 
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import require_choice
-from gru_np.layers.base import Layer, Parameter
+from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.gru import GRU
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -84,6 +84,14 @@ class Bidirectional(Layer):
             for name, layer in (("layer", self.layer), ("backward_layer", self.backward_layer))
         }
         return super().get_config() | inner
+
+    def rules(self) -> dict[str, Rule]:
+        """Give the rules of both directions."""
+        return {
+            f"{direction}/{name}": rule
+            for direction, layer in self._directions()
+            for name, rule in layer.rules().items()
+        }
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """Give the parameters of both directions."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import equations
+from gru_np import constraints, equations, regularizers
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_choice, require_count, require_features, require_last
-from gru_np.layers.base import Layer, Parameter
+from gru_np.layers.base import Layer, Parameter, Rule
+from gru_np.layers.embedding import Embedding
 
 
 def softmax(a: Array) -> Array:
@@ -46,6 +47,14 @@ class Dense(Layer):
         Whether there is a b.
     kernel_initializer, bias_initializer : str or initializer
         How W and b begin.
+    kernel_regularizer, bias_regularizer : str or Regularizer, optional
+        Penalties of W and b; see `gru_np.regularizers`.
+    kernel_constraint, bias_constraint : str or Constraint, optional
+        What they obey after each step of the optimiser; see `gru_np.constraints`.
+    tied_to : Embedding or str, optional
+        An Embedding, or the name of one before it in a `Sequential`, whose table (V, E) is to
+        serve as W (U, F) as well: one parameter, its gradient the sum of both uses
+        (arXiv:1608.05859). Then U = V and F = E.
     seed, name, trainable
         As for every layer.
 
@@ -70,6 +79,12 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        *,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        tied_to: Any = None,
         **common: Any,
     ):
         super().__init__(**common)
@@ -79,11 +94,49 @@ class Dense(Layer):
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.tied: Embedding | None = None  # whose table serves as W
+        self.tied_to = tied_to
+        if isinstance(tied_to, Embedding):
+            self.tie(tied_to)
+
+    def tie(self, embedding: Embedding) -> None:
+        """Use the table of an Embedding as W; called by `Sequential` where a name was given."""
+        if embedding.input_dim != self.units:
+            raise ValueError(
+                f"{self.name}: units must be {embedding.input_dim}, the input_dim of the Embedding "
+                f"it is tied to, got {self.units}"
+            )
+        self.tied, self.tied_to = embedding, embedding.name
+
+    @property
+    def weight(self) -> Array:
+        """The weights (U, F): this layer's own, or the table of the Embedding it is tied to."""
+        if self.tied is not None:
+            return self.tied.params["W"]
+        if self.tied_to is not None:
+            raise ValueError(
+                f"{self.name}: it is tied to {self.tied_to!r}, an Embedding that must come before "
+                "it in one Sequential"
+            )
+        return self.params["W"]
+
+    def rules(self) -> dict[str, Rule]:
+        """Give the rules of W and b."""
+        return {
+            "W": Rule(self.kernel_regularizer, self.kernel_constraint, out_first=True),
+            "b": Rule(self.bias_regularizer, self.bias_constraint),
+        }
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """W (U, F) and, with a bias, b (U,)."""
+        """W (U, F), unless it is an Embedding's, and, with a bias, b (U,)."""
         F, U = require_last(self.name, input_shape), self.units
-        parameters = {"W": Parameter((U, F), self.kernel_initializer, out_first=True)}
+        parameters = {}
+        if self.tied_to is None:
+            parameters["W"] = Parameter((U, F), self.kernel_initializer, out_first=True)
         if self.use_bias:
             parameters["b"] = Parameter((U,), self.bias_initializer)
         return parameters
@@ -112,7 +165,7 @@ class Dense(Layer):
         """
         x = as_floats(self.name, x)
         self.ensure_built(x)
-        W, b = self.params["W"], self.params.get("b")
+        W, b = self.weight, self.params.get("b")
         require_features(self.name, x, W.shape[1])
         rows = x.reshape(-1, W.shape[1])
         a = rows @ W.T
@@ -121,9 +174,9 @@ class Dense(Layer):
         return y.reshape(*x.shape[:-1], self.units), (x, y if activate else None)
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
-        """Give dx and the gradients of W and b."""
+        """Give dx and the gradients of W, be it another layer's, and b."""
         x, y = saved
-        W = self.params["W"]
+        W = self.weight
         da = dy.reshape(-1, self.units)
         # y = activate(a)
         if y is not None and self.activation == "softmax":

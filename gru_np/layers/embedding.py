@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gru_np import constraints, regularizers
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import require_count, spell
-from gru_np.layers.base import Layer, Parameter
+from gru_np.layers.base import Layer, Parameter, Rule
 
 
 class Embedding(Layer):
@@ -29,6 +30,10 @@ class Embedding(Layer):
         Begin with these vectors, e.g. pre-trained ones. A list of one array, too, as in Keras.
     input_length : int, optional
         Accepted because Keras scripts give it; lengths are read off the input.
+    embeddings_regularizer : str or Regularizer, optional
+        Penalty of the table; see `gru_np.regularizers`.
+    embeddings_constraint : str or Constraint, optional
+        What it obeys after each step of the optimiser; see `gru_np.constraints`.
     seed, name, trainable
         As for every layer; `trainable=False` freezes the table.
 
@@ -49,6 +54,9 @@ class Embedding(Layer):
         mask_zero: bool = False,
         weights: Any = None,
         input_length: int | None = None,
+        *,
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
         **common: Any,
     ):
         super().__init__(**common)
@@ -57,6 +65,8 @@ class Embedding(Layer):
         self.embeddings_initializer = embeddings_initializer
         self.mask_zero = mask_zero
         self.input_length = input_length
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
         if isinstance(weights, list | tuple) and len(weights) == 1:
             weights = weights[0]
         self.weights = None if weights is None else np.asarray(weights)
@@ -69,6 +79,10 @@ class Embedding(Layer):
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments but the first weights: they live in the parameters."""
         return super().get_config() | {"weights": None}
+
+    def rules(self) -> dict[str, Rule]:
+        """Give the rule of the table."""
+        return {"W": Rule(self.embeddings_regularizer, self.embeddings_constraint)}
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """W (V, E)."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import kernels, recurrence
+from gru_np import constraints, kernels, recurrence, regularizers, variants
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import (
     as_floats,
@@ -19,7 +19,7 @@ from gru_np._checks import (
     require_rank,
     require_rate,
 )
-from gru_np.layers.base import Layer, Parameter
+from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.dropout import dropout_mask
 
 
@@ -28,7 +28,7 @@ class Kept(NamedTuple):
 
     h: Array  # (T + 1, B, H)
     saved: Any  # of `gru_forward`; None after inference
-    has_initial: bool
+    has_initial: bool  # given with the call; a learned one is no such
     drop_x: Array | None  # (B, I)
 
 
@@ -47,6 +47,13 @@ class _Recurrent(Layer):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         reset_after: bool = True,
+        *,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
         **common: Any,
     ):
         super().__init__(**common)
@@ -64,6 +71,22 @@ class _Recurrent(Layer):
         self.dropout = require_rate(who, "dropout", dropout)
         self.recurrent_dropout = require_rate(who, "recurrent_dropout", recurrent_dropout)
         self.reset_after = reset_after
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.recurrent_constraint = constraints.get(recurrent_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+
+    def rules(self) -> dict[str, Rule]:
+        """Give the rules of the kernel, the recurrent kernel and both biases."""
+        bias = Rule(self.bias_regularizer, self.bias_constraint)
+        return {
+            "W_ih": Rule(self.kernel_regularizer, self.kernel_constraint, out_first=True),
+            "W_hh": Rule(self.recurrent_regularizer, self.recurrent_constraint, out_first=True),
+            "b_ih": bias,
+            "b_hh": bias,
+        }
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """W_ih (3H, I), W_hh (3H, H), each drawn as one matrix, and b_ih, b_hh (3H,)."""
@@ -106,8 +129,8 @@ class _Recurrent(Layer):
 
     def _gradients(self, dweights: list[Array | None], dh0: Array | None) -> Gradients:
         """Name the gradients; those of absent biases and of an absent initial state are None."""
-        names = ("W_ih", "W_hh", "b_ih", "b_hh", "initial_state")
-        named = zip(names, [*dweights, dh0], strict=True)
+        names = ("W_ih", "W_hh", "b_ih", "b_hh", "gamma_ih", "gamma_hh")
+        named = [*zip(names, dweights, strict=False), ("initial_state", dh0)]
         return {name: gradient for name, gradient in named if gradient is not None}
 
     def _initial(self, state: Any, shape: tuple[int, int], dtype: Any) -> Array | None:
@@ -155,6 +178,18 @@ class GRU(_Recurrent):
         (Cho 2014). The weights of one do not serve the other.
     unroll : bool
         Accepted because Keras scripts give it; there is nothing to unroll.
+    zoneout : float
+        Probability, while training, that a unit keeps its old state for a step; in use the state
+        is mixed in that proportion. See `gru_np.variants`.
+    layer_norm : bool
+        Normalise W_ih x and W_hh h over all 3H, with gains gamma_ih and gamma_hh, before the
+        biases; see `gru_np.variants`. Needs `reset_after=True`.
+    learn_initial_state : bool
+        Begin a sequence, where no state is given or carried, at a parameter h0 (H,), not at zero.
+    kernel_regularizer, recurrent_regularizer, bias_regularizer : str or Regularizer, optional
+        Penalties of W_ih, of W_hh and of each bias; see `gru_np.regularizers`.
+    kernel_constraint, recurrent_constraint, bias_constraint : str or Constraint, optional
+        What they obey after each step of the optimiser; see `gru_np.constraints`.
     seed, name, trainable
         As for every layer.
 
@@ -194,6 +229,10 @@ class GRU(_Recurrent):
         stateful: bool = False,
         unroll: bool = False,
         reset_after: bool = True,
+        *,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        learn_initial_state: bool = False,
         **common: Any,
     ):
         super().__init__(
@@ -214,7 +253,30 @@ class GRU(_Recurrent):
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.unroll = unroll
+        self.zoneout = require_rate("GRU", "zoneout", zoneout)
+        self.layer_norm = layer_norm
+        self.learn_initial_state = learn_initial_state
+        if layer_norm and not reset_after:
+            raise ValueError(
+                "GRU: layer_norm needs reset_after=True, got False; normalisation is of W_hh h as "
+                "one product"
+            )
         self.state: Array | None = None  # carried from batch to batch if stateful
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the kernels' loop over time does all that this layer does."""
+        return not (self.zoneout or self.layer_norm or self.learn_initial_state)
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """W_ih (3H, I), W_hh (3H, H), b_ih, b_hh (3H,); gamma_ih, gamma_hh (3H,); h0 (H,)."""
+        parameters = super().parameters(input_shape)
+        if self.layer_norm:
+            for name in ("gamma_ih", "gamma_hh"):
+                parameters[name] = Parameter((3 * self.units,), "ones")
+        if self.learn_initial_state:
+            parameters["h0"] = Parameter((self.units,), "zeros")
+        return parameters
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, T, H) or (B, H)."""
@@ -264,13 +326,18 @@ class GRU(_Recurrent):
         if initial_state is None and self.stateful:
             initial_state = self._carried(B)
         h0 = self._initial(initial_state, (B, self.units), x.dtype)
+        has_initial = h0 is not None
+        if h0 is None and self.learn_initial_state:
+            h0 = np.broadcast_to(self.params["h0"], (B, self.units))
 
         drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
         if drop_x is not None:
             x = x * drop_x[:, None, :]
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        h, saved = kernels.gru_forward(
+        run: Any = kernels.gru_forward if self.is_plain else self._run_variant
+        options: dict[str, Any] = {} if self.is_plain else {"training": training, "rng": rng}
+        h, saved = run(
             x.transpose(1, 0, 2),  # (T, B, I)
             h0,
             *self._weights(),
@@ -278,11 +345,32 @@ class GRU(_Recurrent):
             drop=drop_h,
             inference=inference,
             **self._settings(),
+            **options,
         )
         if self.stateful:
             self.state = h[-1].copy()
         y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
-        return (y, h[-1]) if self.return_state else y, Kept(h, saved, h0 is not None, drop_x)
+        return (y, h[-1]) if self.return_state else y, Kept(h, saved, has_initial, drop_x)
+
+    def _run_variant(
+        self,
+        x: Array,
+        *arrays: Any,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        inference: bool = False,
+        **settings: Any,
+    ) -> tuple[Array, Any]:
+        """Run with zoneout or layer normalisation, or plainly if only the state is learned."""
+        if not (self.zoneout or self.layer_norm):
+            settings["inference"] = inference
+            return kernels.gru_forward(x, *arrays, **settings)
+        keep: Any = 1 - self.zoneout
+        if training and self.zoneout:
+            rng = rng or np.random.default_rng(self.seed)
+            keep = rng.random((*x.shape[:2], self.units), dtype=np.float32) >= self.zoneout
+        gammas = (self.params["gamma_ih"], self.params["gamma_hh"]) if self.layer_norm else None
+        return variants.gru_forward(x, *arrays, keep=keep, gammas=gammas, **settings)
 
     def backward(self, dy: Any, saved: Kept) -> tuple[Array, Gradients]:
         """Give dx and the gradients of the parameters, and of the initial state if it was given.
@@ -299,7 +387,9 @@ class GRU(_Recurrent):
             dh[-1] = dy
         if dstate is not None:
             dh[-1] += dstate
-        dx, dh0, *dweights = kernels.gru_backward(dh, inner)
+        variant = isinstance(inner, variants.Saved)
+        run: Any = variants.gru_backward if variant else kernels.gru_backward
+        dx, dh0, *dweights = run(dh, inner)
         dx = dx.transpose(1, 0, 2)
         # x, mask = x[:, ::-1], mask[:, ::-1]
         if self.go_backwards:
@@ -307,7 +397,11 @@ class GRU(_Recurrent):
         # x = x * drop_x[:, None, :]
         if drop_x is not None:
             dx = dx * drop_x[:, None, :]
-        return dx, self._gradients(dweights, dh0 if has_initial else None)
+        gradients = self._gradients(dweights, dh0 if has_initial else None)
+        # h0 = np.broadcast_to(self.params["h0"], (B, self.units)), unless one was given
+        if self.learn_initial_state:
+            gradients["h0"] = np.zeros_like(dh0[0]) if has_initial else dh0.sum(axis=0)
+        return dx, gradients
 
     def last_state(self, saved: Kept) -> Array:
         """Give the state (B, H) at the end of a forward pass."""
@@ -315,9 +409,10 @@ class GRU(_Recurrent):
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
-        h, _ = kernels.gru_forward(
-            x[None], state, *self._weights(), inference=True, **self._settings()
-        )
+        run: Any = kernels.gru_forward if self.is_plain else self._run_variant
+        if state is None and self.learn_initial_state:
+            state = np.broadcast_to(self.params["h0"], (len(x), self.units))
+        h, _ = run(x[None], state, *self._weights(), inference=True, **self._settings())
         return h[1], h[1]
 
     def reset_states(self, rows: Any = None) -> None:
