@@ -6,6 +6,7 @@
     export_standalone         one readable Python file that needs NumPy alone
     save_pretrained, from_pretrained    a folder with config.json and model.safetensors
     read, write               any of these, by the ending of the path
+    TorchGRU                  the call of torch.nn.GRU: stacks, unbatched input, h_0 and h_n
 
 A move is exact or it is refused: `ConversionError` names the term that would be lost. The formulas
 and layouts stand in `gru_np.interop.layouts`. No other library is imported before it is needed.
@@ -24,3 +25,4 @@ from gru_np.interop.pytorch import to_torch as to_torch
 from gru_np.interop.standalone import export_standalone as export_standalone
 from gru_np.interop.standalone import from_pretrained as from_pretrained
 from gru_np.interop.standalone import save_pretrained as save_pretrained
+from gru_np.interop.torch_gru import TorchGRU as TorchGRU

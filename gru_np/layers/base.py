@@ -170,8 +170,9 @@ class Layer:
             name: parameter.default
             for name, parameter in inspect.signature(type(self)).parameters.items()
         }
+        # What get_config describes by a dict is an object that says better itself what it is.
         shown = (
-            f"{name}={value!r}"
+            f"{name}={getattr(self, name) if isinstance(value, dict) else value!r}"
             for name, value in self.get_config().items()
             if name in defaults and value is not defaults[name] and value != defaults[name]
         )
