@@ -1,0 +1,178 @@
+"""What a training step needs beside the recurrence: scratch memory and threads around kernels."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gru_np.kernels import head, updates
+from gru_np.kernels.fused import NOTHING, flat, scratch
+from gru_np.kernels.matmul import DEPTH
+from gru_np.kernels.threads import cut, run, threads_for
+from gru_np.kernels.vector import REGISTER_BYTES, ROWS
+
+# Logits that may exist at a time; what does not fit is done in chunks of rows.
+LOGIT_BYTES = 48 * 1024 * 1024
+# Panels whose products go together through a block of W.
+GROUP = 8
+# An update is bound by memory: as many operations' time as this goes into one number.
+UPDATE_OPERATIONS = 100
+
+
+class CrossEntropy(NamedTuple):
+    """What `dense_cross_entropy` gives; without gradient the last three are None."""
+
+    value: float  # sum of scale * l
+    hits: float  # sum of the weights where the largest logit is the label's
+    dh: Any  # of h's shape
+    dW: Any  # (V, H)
+    db: Any  # (V,); None without bias
+
+
+def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
+    """Cross-entropy of softmax(h W^T + b) over the kept positions, and all its gradients.
+
+    h (B, H) or (B, T, H); labels, weight (None: 1) and kept (bool; None: all) are of h's positions;
+    the sum is divided by `count`. A sequence that is a view of an array with time first is read,
+    and its gradient written, as it lies.
+    """
+    V, H = W.shape
+    dtype = h.dtype
+    L = REGISTER_BYTES // dtype.itemsize
+    time_first = h.ndim == 3 and not h.flags.c_contiguous
+    if time_first:
+        h, labels = h.transpose(1, 0, 2), labels.T
+        weight, kept = (None if a is None else a.T for a in (weight, kept))
+    n = labels.size
+    if kept is None:
+        offsets, labels = np.arange(0, n * H, H), labels.reshape(-1)
+        weight = None if weight is None else weight.reshape(-1)
+    else:
+        offsets, labels = np.flatnonzero(kept) * H, labels[kept]
+        weight = None if weight is None else weight[kept]
+    n = len(labels)
+    scales = np.full(n, 1 / count) if weight is None else weight / count
+    each, guesses = np.empty(n), np.empty(n, np.intp)
+    flat_h, flat_W, flat_b = flat(h, dtype), flat(W, dtype), _flat_or_nothing(b, dtype)
+    labels, rounded = np.ascontiguousarray(labels, np.intp), scales.astype(dtype)
+    dh = dW = db = None
+    if gradient:
+        dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
+        dW = (np.empty if n else np.zeros)((V, H), dtype)
+        db = None if b is None else (np.empty if n else np.zeros)(V, dtype)
+    flat_dh, flat_dW, flat_db = (_flat_or_nothing(a, dtype) for a in (dh, dW, db))
+
+    panels, panel = -(-n // (3 * L)), 3 * L * V
+    padded, total = -(-H // L) * L, -(-n // L) * L
+    fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize)) if gradient else panels
+    rows = scratch.get("rows", dtype, total * padded) if gradient else NOTHING[dtype]
+    chunks = -(-panels // max(1, fit))
+    for chunk in range(chunks):
+        first, last = panels * chunk // chunks, panels * (chunk + 1) // chunks
+        logits = scratch.get("logits", dtype, (last - first) * panel) if gradient else None
+        operations = (6 if gradient else 2) * (last - first) * panel * H
+        threads = threads_for(operations, last - first)
+        over_rows = [first + i for i in cut(last - first, threads, 1)]
+        over_classes = cut(V, min(threads, V), ROWS)
+
+        def along_rows(i, first=first, logits=logits, bounds=over_rows):
+            low, high = bounds[i], bounds[i + 1]
+            group = min(GROUP, high - low)
+            if logits is None:
+                logits = scratch.get("logits", dtype, group * panel)
+            head.rows_forth_and_back(
+                flat_h, offsets, flat_W, flat_b, labels, rounded, n, V, H,
+                low, high, first, group, gradient, logits,
+                scratch.get("columns", dtype, group * 3 * L * H), rows, total,
+                scratch.get("slices", dtype, DEPTH * (H + ROWS)),
+                scratch.get("sums", dtype, group * 3 * L * H),
+                scratch.get("stats", dtype, 15 * L), each, guesses, flat_dh,
+            )  # fmt: skip
+
+        def along_classes(i, first=first, last=last, logits=logits, bounds=over_classes):
+            head.weight_gradient(
+                logits, rows, total, n, V, H, bounds[i], bounds[i + 1], first, last, first > 0,
+                scratch.get("sums", dtype, 16 * ROWS * padded), flat_dW, flat_db,
+            )  # fmt: skip
+
+        run(along_rows, threads)
+        if gradient:
+            run(along_classes, len(over_classes) - 1)
+    hits = guesses == labels
+    return CrossEntropy(
+        float(np.dot(each, scales)),
+        float(np.count_nonzero(hits) if weight is None else weight[hits].sum()),
+        dh.transpose(1, 0, 2) if gradient and time_first else dh, dW, db,
+    )  # fmt: skip
+
+
+def _flat_or_nothing(array, dtype):
+    return NOTHING[dtype] if array is None else flat(array, dtype)
+
+
+def embedding_gradient(ids, dy, V):
+    """dW (V, E): each row the sum of dy (..., E) over the places where its id stands."""
+    E, dtype = dy.shape[-1], dy.dtype
+    if dy.ndim == 3 and not dy.flags.c_contiguous:
+        ids, dy = ids.T, dy.transpose(1, 0, 2)
+    dW = np.empty((V, E), dtype)
+    ids = np.ascontiguousarray(ids, np.intp).reshape(-1)
+    L = REGISTER_BYTES // dtype.itemsize
+    threads = threads_for(8 * (ids.size + V) * E, max(1, E // L))
+    columns = cut(E, threads, L)
+
+    def task(i):
+        head.embedding_gradient(
+            ids, flat(dy, dtype), E, columns[i], columns[i + 1], dW.reshape(-1)
+        )
+
+    run(task, threads)
+    return dW
+
+
+# ------------------------------------------------------------------------------- the optimiser
+
+
+def table(columns):
+    """Addresses and sizes of (p, g, m, v, v_max or None) of each parameter, for `updates`."""
+    out = np.zeros((len(columns), 6), np.intp)
+    for row, arrays in zip(out, columns, strict=True):
+        for place, array in enumerate(arrays):
+            if array is not None:
+                row[place] = array.__array_interface__["data"][0]
+        row[updates.SIZE] = arrays[0].size
+    return out
+
+
+def adam(columns, scales, decays, step_size, beta_1, beta_2, epsilon):
+    """`optimizers.adam_update` of all parameters in one pass; see `updates.adam`.
+
+    columns: (p, g, m, v, v_max or None) of each, contiguous and of one dtype.
+    """
+    dtype = columns[0][0].dtype
+    like, addresses = NOTHING[dtype], table(columns)
+    size = int(addresses[:, updates.SIZE].sum())
+    threads = threads_for(UPDATE_OPERATIONS * size, size)
+    bounds = cut(size, threads, 1024)
+    scales, decays = np.array(scales, dtype), np.array(decays, dtype)
+    settings = [dtype.type(x) for x in (1 - beta_1, 1 - beta_2, step_size, epsilon)]
+
+    def task(i):
+        updates.adam(addresses, like, decays, scales, bounds[i], bounds[i + 1], *settings)
+
+    run(task, threads)
+
+
+def norms(columns):
+    """Sum of the squares of each gradient, in float64; columns as for `adam`."""
+    addresses = table(columns)
+    like = NOTHING[columns[0][0].dtype]
+    pieces = [-(-int(size) // updates.PIECE) for size in addresses[:, updates.SIZE]]
+    sums = np.empty(sum(pieces))
+    threads = threads_for(UPDATE_OPERATIONS * updates.PIECE * len(sums), max(1, len(sums)))
+    bounds = cut(len(sums), threads, 1)
+    run(
+        lambda i: updates.squares(addresses, like, bounds[i], bounds[i + 1], sums), threads
+    )
+    ends = np.cumsum(pieces)
+    return [math.fsum(sums[end - count : end]) for end, count in zip(ends, pieces, strict=True)]
