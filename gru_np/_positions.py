@@ -5,6 +5,7 @@ is what the loss looks at there: its classes or its values. Masked positions, an
 zero, are left out altogether, so whatever stands there (NaN, a label of -1) changes nothing.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,15 +62,7 @@ def to_rows(
     positions, F = y_pred.shape[:-1], y_pred.shape[-1]
 
     if targets == "labels":
-        if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
-            y_true = y_true[..., 0]
-        if y_true.shape != positions:
-            advice = "; rows of one number a class go with categorical_crossentropy"
-            raise ValueError(
-                f"{who}: y_true must hold one label a position, shape {spell(positions)} for y_pred"
-                f" {spell(shape)}, got {spell(y_true.shape)}"
-                + (advice if y_true.shape == y_pred.shape else "")
-            )
+        y_true, at = labels_at(who, y_true, shape, sample_weight, mask, ignore_class)
     else:
         if F == 1 and y_true.shape == positions:
             y_true = y_true[..., None]
@@ -80,7 +73,61 @@ def to_rows(
                 f"{who}: y_true must have the shape of y_pred, {spell(shape)}, "
                 f"got {spell(y_true.shape)}" + (advice if is_label else "")
             )
+        at = _counted(who, y_true, positions, sample_weight, mask, ignore_class)
+        y_true = y_true.astype(y_pred.real.dtype, copy=False)
 
+    weight, kept = at.weight, at.kept
+    if kept is None:
+        y_pred = y_pred.reshape(-1, F)
+        y_true = y_true.reshape(-1) if targets == "labels" else y_true.reshape(-1, F)
+        weight = np.ones(len(y_pred)) if weight is None else weight.reshape(-1)
+    else:
+        y_pred, y_true = y_pred[kept], y_true[kept]
+        weight = np.ones(len(y_pred)) if weight is None else weight[kept]
+    return Rows(y_true, y_pred, weight, at.valid, at.total_weight, kept, shape)
+
+
+class Counted(NamedTuple):
+    """Which positions count, and how much."""
+
+    weight: Array | None  # float64, the shape of the positions; None: 1
+    valid: float
+    total_weight: float
+    kept: Array | None
+
+
+def labels_at(
+    who: str,
+    y_true: Array,
+    shape: tuple[int, ...],
+    sample_weight: Any,
+    mask: Any,
+    ignore_class: int | None,
+) -> tuple[Array, Counted]:
+    """Give the labels, one integer a position of predictions of this shape, and what counts."""
+    positions = shape[:-1]
+    if y_true.ndim == len(shape) and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    if y_true.shape != positions:
+        advice = "; rows of one number a class go with categorical_crossentropy"
+        raise ValueError(
+            f"{who}: y_true must hold one label a position, shape {spell(positions)} for y_pred"
+            f" {spell(shape)}, got {spell(y_true.shape)}"
+            + (advice if y_true.shape == shape else "")
+        )
+    at = _counted(who, y_true, positions, sample_weight, mask, ignore_class)
+    return _labels(who, y_true, shape[-1], at.kept), at
+
+
+def _counted(
+    who: str,
+    y_true: Array,
+    positions: tuple[int, ...],
+    sample_weight: Any,
+    mask: Any,
+    ignore_class: int | None,
+) -> Counted:
+    """Spread weights and mask over the positions and see what they leave."""
     valid, weight = None, None
     if mask is not None:
         valid = _at_positions(who, "mask", np.asarray(mask, bool), positions)
@@ -90,7 +137,7 @@ def to_rows(
     if sample_weight is not None:
         sample_weight = np.asarray(sample_weight, np.float64)
         weight = _at_positions(who, "sample_weight", sample_weight, positions)
-    count = float(np.prod(positions) if valid is None else np.count_nonzero(valid))
+    count = float(math.prod(positions) if valid is None else np.count_nonzero(valid))
     total_weight = count
     kept = valid
     if weight is not None:
@@ -98,19 +145,7 @@ def to_rows(
         kept = weight != 0 if valid is None else valid & (weight != 0)
     if kept is not None and kept.all():
         kept = None
-
-    if targets == "labels":
-        y_true = _labels(who, y_true, F, kept)
-    else:
-        y_true = y_true.astype(y_pred.real.dtype, copy=False)
-    if kept is None:
-        y_pred = y_pred.reshape(-1, F)
-        y_true = y_true.reshape(-1) if targets == "labels" else y_true.reshape(-1, F)
-        weight = np.ones(len(y_pred)) if weight is None else weight.reshape(-1)
-    else:
-        y_pred, y_true = y_pred[kept], y_true[kept]
-        weight = np.ones(len(y_pred)) if weight is None else weight[kept]
-    return Rows(y_true, y_pred, weight, count, total_weight, kept, shape)
+    return Counted(weight, count, total_weight, kept)
 
 
 def _at_positions(who: str, what: str, a: Array, positions: tuple[int, ...]) -> Array:
@@ -130,10 +165,17 @@ def _at_positions(who: str, what: str, a: Array, positions: tuple[int, ...]) -> 
     )
 
 
+def is_within(integers: Array, end: int) -> bool:
+    """Whether all integers are in 0..end-1."""
+    return not integers.size or (int(integers.min()) >= 0 and int(integers.max()) < end)
+
+
 def _labels(who: str, y_true: Array, classes: int, kept: Array | None) -> Array:
     """Give the labels as integers, or name the first that is not one of the classes."""
     if y_true.dtype.kind not in "iubf":
         raise TypeError(f"{who}: labels must be integers, got an array of {y_true.dtype}")
+    if kept is None and y_true.dtype.kind in "iu" and is_within(y_true, classes):
+        return y_true.astype(np.intp, copy=False)
     wrong = ~((y_true >= 0) & (y_true < classes))
     if y_true.dtype.kind == "f":
         wrong |= y_true != np.floor(y_true)

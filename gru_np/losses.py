@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import to_rows
 
@@ -195,6 +196,20 @@ class SparseCategoricalCrossentropy(_CrossEntropy):
     ):
         super().__init__(from_logits, label_smoothing)
         self.ignore_class = self._ignore_class = ignore_class
+
+    def __call__(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        from_logits: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """Give the value and its gradient by y_pred."""
+        if isinstance(y_pred, Logits) and from_logits and not self.label_smoothing:
+            who = type(self).__name__
+            return y_pred.cross_entropy(who, y_true, sample_weight, mask, self.ignore_class)
+        return super().__call__(y_true, y_pred, sample_weight, mask, from_logits)
 
     def _rows(
         self, t: Array, x: Array, scale: Array, from_logits: bool | None = None

@@ -21,6 +21,7 @@ import numpy as np
 from gru_np import losses
 from gru_np._aliases import Array
 from gru_np._checks import require_count
+from gru_np._logits import Counts
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import Rows, to_rows
 
@@ -110,6 +111,10 @@ class Metric(Mean):
         rows = to_rows(type(self).__name__, y_true, y_pred, sample_weight, mask, self._targets)
         self._take(self._each(rows), rows)
 
+    def take_counts(self, counts: Counts) -> bool:
+        """Take in a batch by what its loss has counted, if that is enough to know."""
+        return False
+
     def _take(self, each: Array, rows: Rows) -> None:
         self.total += float(np.sum(each * rows.weight))
         self.count += rows.total_weight
@@ -140,6 +145,12 @@ class SparseCategoricalAccuracy(Metric):
 
     def __init__(self, name: str = "sparse_categorical_accuracy"):
         super().__init__(name)
+
+    def take_counts(self, counts: Counts) -> bool:
+        """Take in a batch by what its loss has counted."""
+        self.total += counts.hits
+        self.count += counts.total_weight
+        return True
 
     def _each(self, rows: Rows) -> Array:
         return rows.y_pred.argmax(axis=-1) == rows.y_true
@@ -345,6 +356,13 @@ class Perplexity(Metric):
         super().__init__(name)
         self.from_logits = bool(from_logits)
         self.from_loss = bool(from_loss)
+
+    def take_counts(self, counts: Counts) -> bool:
+        """Take in a batch by what its loss has counted, if it is this cross-entropy."""
+        if self.from_loss:
+            self.total += counts.loss * counts.valid
+            self.count += counts.total_weight
+        return self.from_loss
 
     def update(
         self,

@@ -601,20 +601,21 @@ class Sequential:
 
         After `inference` there can be no way back, and less is kept.
         """
-        if training and rng is None:
+        if training and rng is None and any(layer.random for layer in self.layers):
             # Dropout is a pure function of the seed and the step, so a resumed run repeats it.
             rng = np.random.default_rng([self.seed, 1, self.optimizer.iterations])
         y, mask = x, None
         saved: list[Any] = []
         after: States = []
+        last = self._fused_layer() if fused else None
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {}
-            if inference and isinstance(layer, GRU | Bidirectional):
+            if inference and isinstance(layer, GRU | Bidirectional | Dense):
                 options["inference"] = True
             if states is not None and states[i] is not None:
                 options["initial_state"] = states[i]
-            if fused and layer is self._fused_layer():
-                options["activate"] = False
+            if layer is last:
+                options |= {"activate": False, "put_off": True}
             y_next, keep = layer.forward(y, mask=mask, training=training, rng=rng, **options)
             mask = layer.compute_mask(y, mask)
             y = y_next
@@ -696,9 +697,11 @@ class Sequential:
         positions = down.y.shape[: down.y.ndim - 1] if down.y.ndim > 1 else down.y.shape
         count = int(down.mask.sum()) if down.mask is not None else int(np.prod(positions))
         self.trackers()[0].add(float(value), count)
-        if self.metrics:
-            y_pred = down.y if fused is None else fused.activate(down.y)
-            for metric in self.metrics:
+        counts = getattr(down.y, "counts", None)
+        others = [m for m in self.metrics if counts is None or not m.take_counts(counts)]
+        if others:
+            y_pred = down.y if fused is None else fused.activate(np.asarray(down.y))
+            for metric in others:
                 metric.update(y, y_pred, sample_weight=weight, mask=down.mask, loss=value)
 
     def _logs(self) -> dict[str, float]:

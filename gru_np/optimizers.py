@@ -20,12 +20,13 @@ Parameters are updated in place; scalars are Python floats, so float32 stays flo
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from gru_np import schedules
+from gru_np import kernels, schedules
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import require_choice, spell
 from gru_np._named import Configured, describe, require_known, require_number, resolve
@@ -152,15 +153,23 @@ class Optimizer(Configured):
                     f"{spell(params[name].shape)}, got {spell(g.shape)}"
                 )
         rate = self.learning_rate_now()
-        global_scale = _scale_to(self.global_clipnorm, grads.values())
-        for name, g in grads.items():
-            p = params[name]
-            g = self._clipped(g.astype(p.dtype, copy=False), global_scale)
-            if self.weight_decay and not any(word in name for word in self.no_decay):
-                # p ← p - η λ p
-                p -= p * (rate * self.weight_decay)
-            self._update(name, p, g, rate)
+        if not self._apply_compiled(params, grads, rate):
+            global_scale = _scale_to(self.global_clipnorm, grads.values())
+            for name, g in grads.items():
+                p = params[name]
+                g = self._clipped(g.astype(p.dtype, copy=False), global_scale)
+                if self._decays(name):
+                    # p ← p - η λ p
+                    p -= p * (rate * self.weight_decay)  # type: ignore[operator]
+                self._update(name, p, g, rate)
         self.iterations += 1
+
+    def _apply_compiled(self, params: Mapping[str, Array], grads: Gradients, rate: float) -> bool:
+        """Update all parameters in one compiled pass; False if there is none."""
+        return False
+
+    def _decays(self, name: str) -> bool:
+        return bool(self.weight_decay) and not any(word in name for word in self.no_decay)
 
     def _clipped(self, g: Array, global_scale: float) -> Array:
         if self.clipvalue is not None:
@@ -201,6 +210,11 @@ class Optimizer(Configured):
         return config
 
 
+def _same(some: list[Array], others: list[Array]) -> bool:
+    """Whether these are the very same arrays."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
 def _words(words: Iterable[str]) -> tuple[str, ...]:
     if isinstance(words, str):
         raise TypeError(f"no_decay must be a list of words, got the string {words!r}")
@@ -211,7 +225,10 @@ def _scale_to(bound: float | None, arrays: Iterable[Array]) -> float:
     """Give what to multiply by so that the norm of all arrays together is at most the bound."""
     if bound is None:
         return 1.0
-    norm = math.hypot(*(_norm(a) for a in arrays))
+    return _scale_from(bound, math.hypot(*(_norm(a) for a in arrays)))
+
+
+def _scale_from(bound: float, norm: float) -> float:
     # A norm of NaN or infinity gives NaN: better seen than clipped away.
     return 1.0 if norm <= bound else bound / norm if math.isfinite(norm) else math.nan
 
@@ -527,12 +544,51 @@ class Adam(Optimizer):
             type(self).__name__, "epsilon_placement", epsilon_placement, ("keras", "torch")
         )
         self.epsilon_placement = epsilon_placement
+        self._averages: Any = None
 
-    def _update(self, name: str, p: Array, g: Array, rate: float) -> None:
+    def _step_size_and_epsilon(self, rate: float) -> tuple[float, float]:
+        """Give α and ε of this step, the corrections of both biases in them."""
         t = self.iterations + 1
         v_correction = math.sqrt(1 - self.beta_2**t)
         step_size = rate * v_correction / (1 - self.beta_1**t)
-        epsilon = self.epsilon * (v_correction if self.epsilon_placement == "torch" else 1)
+        return step_size, self.epsilon * (v_correction if self.epsilon_placement == "torch" else 1)
+
+    def _apply_compiled(self, params: Mapping[str, Array], grads: Gradients, rate: float) -> bool:
+        """Update all parameters in one compiled pass; False if there is none."""
+        ours = type(self)._update is Adam._update and self.clipvalue is None
+        arrays = [params[name] for name in grads]
+        if not (ours and arrays and kernels.takes(*arrays)):
+            return False
+        averages = self._averages
+        now = [*arrays, *self.state.values()]
+        if averages is None or not _same(now, self._known):
+            names = ("m", "v", "v_max") if self.amsgrad else ("m", "v")
+            columns = [
+                (p, *(self._kept(average, name, p) for average in names), None)[:4]
+                for name, p in zip(grads, arrays, strict=True)
+            ]
+            self._known = [*arrays, *self.state.values()]
+            self._averages = None
+            apart = len(set(map(id, self._known))) == len(self._known)
+            if not apart or not all(a.flags.carray for a in self._known):
+                return False
+            averages = self._averages = kernels.averages(columns)
+        scales, decays = [1.0] * len(arrays), [0.0] * len(arrays)
+        if self.clipnorm is not None:
+            scales = [_scale_from(self.clipnorm, norm) for norm in averages.norms(grads.values())]
+        elif self.global_clipnorm is not None:
+            norm = math.hypot(*averages.norms(grads.values()))
+            scales = [_scale_from(self.global_clipnorm, norm)] * len(arrays)
+        if self.weight_decay:
+            decays = [rate * self.weight_decay if self._decays(name) else 0.0 for name in grads]
+        step_size, epsilon = self._step_size_and_epsilon(rate)
+        averages.adam(
+            grads.values(), scales, decays, step_size, self.beta_1, self.beta_2, epsilon
+        )
+        return True
+
+    def _update(self, name: str, p: Array, g: Array, rate: float) -> None:
+        step_size, epsilon = self._step_size_and_epsilon(rate)
         m, v = self._kept("m", name, p), self._kept("v", name, p)
         v_max = self._kept("v_max", name, p) if self.amsgrad else None
         adam_update(p, g, m, v, step_size, self.beta_1, self.beta_2, epsilon, v_max)

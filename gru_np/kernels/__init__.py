@@ -20,12 +20,16 @@ from gru_np.kernels._settings import num_threads, set_num_threads
 
 __all__ = [
     "available",
+    "averages",
     "chosen_for",
+    "dense_cross_entropy",
+    "embedding_gradient",
     "gru_backward",
     "gru_forward",
     "num_threads",
     "pays",
     "set_num_threads",
+    "takes",
     "warmup",
 ]
 
@@ -159,6 +163,43 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     from gru_np.kernels import fused
 
     return fused.gru_backward(dh, saved)
+
+
+def takes(*arrays: Any) -> bool:
+    """Whether compiled code is to work on these arrays in training: one real dtype for all."""
+    dtype = arrays[0].dtype
+    return (
+        dtype.char in "fd"
+        and all(array.dtype == dtype for array in arrays)
+        and dtype.isnative
+        and pays(0, 0.0, inference=False)
+    )
+
+
+def dense_cross_entropy(
+    x: Any, W: Any, b: Any, labels: Any, weight: Any, kept: Any, count: float, gradient: bool = True
+) -> Any:
+    """Cross-entropy of softmax(x Wᵀ + b) with all gradients, without all logits; compiled only.
+
+    See `gru_np.kernels.training.dense_cross_entropy`, and `gru_np._logits` for who asks and when.
+    """
+    from gru_np.kernels import training
+
+    return training.dense_cross_entropy(x, W, b, labels, weight, kept, count, gradient)
+
+
+def embedding_gradient(ids: Any, dy: Any, V: int) -> Any:
+    """Sum the rows of dy (..., E) by id (...) into dW (V, E); compiled only, see `takes`."""
+    from gru_np.kernels import training
+
+    return training.embedding_gradient(ids, dy, V)
+
+
+def averages(columns: Any) -> Any:
+    """Make ready to update parameters as `gru_np.optimizers.adam_update` does; see `takes`."""
+    from gru_np.kernels import training
+
+    return training.Averages(columns)
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:

@@ -133,46 +133,65 @@ def embedding_gradient(ids, dy, V):
 # ------------------------------------------------------------------------------- the optimiser
 
 
-def table(columns):
-    """Addresses and sizes of (p, g, m, v, v_max or None) of each parameter, for `updates`."""
-    out = np.zeros((len(columns), 6), np.intp)
-    for row, arrays in zip(out, columns, strict=True):
-        for place, array in enumerate(arrays):
-            if array is not None:
-                row[place] = array.__array_interface__["data"][0]
-        row[updates.SIZE] = arrays[0].size
-    return out
+class Averages:
+    """Parameters and what Adam keeps of them, with their addresses: made once, used every step."""
+
+    def __init__(self, columns):
+        """Take (p, m, v, v_max or None) of each; contiguous, writable, of one dtype."""
+        self.arrays = [array for column in columns for array in column if array is not None]
+        self.like = NOTHING[columns[0][0].dtype]
+        self.table = np.zeros((len(columns), 6), np.intp)
+        places = (updates.P, updates.M, updates.V, updates.V_MAX)
+        for row, column in zip(self.table, columns, strict=True):
+            row[updates.SIZE] = column[0].size
+            for place, array in zip(places, column, strict=True):
+                row[place] = 0 if array is None else _address(array)
+        self.pieces = -(-self.table[:, updates.SIZE] // updates.PIECE)
+        self.size = int(self.table[:, updates.SIZE].sum())
+
+    def __reduce__(self):
+        """Copies have other addresses: a copied optimiser makes its own."""
+        return type(None), ()
+
+    def norms(self, gradients):
+        """Euclidean norm of each gradient."""
+        gradients = self._take(gradients)
+        sums = np.empty(int(self.pieces.sum()))
+        threads = threads_for(UPDATE_OPERATIONS * self.size, len(sums))
+        bounds = cut(len(sums), threads, 1)
+        run(
+            lambda i: updates.squares(self.table, self.like, bounds[i], bounds[i + 1], sums),
+            threads,
+        )
+        ends = np.cumsum(self.pieces)
+        return [math.sqrt(sums[b - a : b].sum()) for a, b in zip(self.pieces, ends, strict=True)]
+
+    def adam(self, gradients, scales, decays, step_size, beta_1, beta_2, epsilon):
+        """`optimizers.adam_update` of all in one pass: see `updates.adam`."""
+        gradients = self._take(gradients)
+        dtype = self.like.dtype.type
+        scales, decays = np.array(scales, dtype), np.array(decays, dtype)
+        settings = dtype(1 - beta_1), dtype(1 - beta_2), dtype(step_size), dtype(epsilon)
+        threads = threads_for(UPDATE_OPERATIONS * self.size, self.size)
+        bounds = cut(self.size, threads, 1024)
+
+        def task(i):
+            updates.adam(
+                self.table, self.like, decays, scales, bounds[i], bounds[i + 1], *settings
+            )
+
+        run(task, threads)
+
+    def _take(self, gradients):
+        """Enter the addresses of the gradients; give them, contiguous, to be kept meanwhile."""
+        gradients = [
+            g if g.flags.c_contiguous and g.dtype == self.like.dtype
+            else np.ascontiguousarray(g, self.like.dtype)
+            for g in gradients
+        ]  # fmt: skip
+        self.table[:, updates.G] = [_address(g) for g in gradients]
+        return gradients
 
 
-def adam(columns, scales, decays, step_size, beta_1, beta_2, epsilon):
-    """`optimizers.adam_update` of all parameters in one pass; see `updates.adam`.
-
-    columns: (p, g, m, v, v_max or None) of each, contiguous and of one dtype.
-    """
-    dtype = columns[0][0].dtype
-    like, addresses = NOTHING[dtype], table(columns)
-    size = int(addresses[:, updates.SIZE].sum())
-    threads = threads_for(UPDATE_OPERATIONS * size, size)
-    bounds = cut(size, threads, 1024)
-    scales, decays = np.array(scales, dtype), np.array(decays, dtype)
-    settings = [dtype.type(x) for x in (1 - beta_1, 1 - beta_2, step_size, epsilon)]
-
-    def task(i):
-        updates.adam(addresses, like, decays, scales, bounds[i], bounds[i + 1], *settings)
-
-    run(task, threads)
-
-
-def norms(columns):
-    """Sum of the squares of each gradient, in float64; columns as for `adam`."""
-    addresses = table(columns)
-    like = NOTHING[columns[0][0].dtype]
-    pieces = [-(-int(size) // updates.PIECE) for size in addresses[:, updates.SIZE]]
-    sums = np.empty(sum(pieces))
-    threads = threads_for(UPDATE_OPERATIONS * updates.PIECE * len(sums), max(1, len(sums)))
-    bounds = cut(len(sums), threads, 1)
-    run(
-        lambda i: updates.squares(addresses, like, bounds[i], bounds[i + 1], sums), threads
-    )
-    ends = np.cumsum(pieces)
-    return [math.fsum(sums[end - count : end]) for end, count in zip(ends, pieces, strict=True)]
+def _address(array):
+    return array.__array_interface__["data"][0]

@@ -61,6 +61,9 @@ class Layer:
     built : bool
         Whether the input size is known and the parameters exist.
 
+    random : bool
+        Whether `forward` may draw from `rng` while training; those that never do say so.
+
     Examples
     --------
     >>> import numpy as np
@@ -71,6 +74,8 @@ class Layer:
     >>> y.shape, dx.shape, sorted(gradients)
     ((2, 3), (2, 5), ['W', 'b'])
     """
+
+    random: Any = True
 
     def __init__(self, *, seed: int | None = None, name: str | None = None, trainable: bool = True):
         self.seed = seed

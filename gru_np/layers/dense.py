@@ -10,6 +10,7 @@ import numpy as np
 from gru_np import constraints, equations, regularizers
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_choice, require_count, require_features, require_last
+from gru_np._logits import HeadGradient, logits
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.embedding import Embedding
 
@@ -71,6 +72,8 @@ class Dense(Layer):
     >>> y.shape, y.sum(axis=-1).round(12).tolist()
     ((2, 4), [1.0, 1.0])
     """
+
+    random = False
 
     def __init__(
         self,
@@ -157,24 +160,32 @@ class Dense(Layer):
         training: bool = False,
         rng: np.random.Generator | None = None,
         activate: bool = True,
-    ) -> tuple[Array, Any]:
+        put_off: bool = False,
+        inference: bool = False,
+    ) -> tuple[Any, Any]:
         """Compute y, and what `backward` needs.
 
         With `activate=False` the output is the pre-activation: for a loss that takes the
-        activation's place, softmax with cross-entropy, and wants its gradient in one formula.
+        activation's place, softmax with cross-entropy, and wants its gradient in one formula. With
+        `put_off=True` besides, it may be `Logits`, which such a loss computes in blocks of rows.
         """
         x = as_floats(self.name, x)
         self.ensure_built(x)
         W, b = self.weight, self.params.get("b")
         require_features(self.name, x, W.shape[1])
+        later = logits(x, W, b, gradient=not inference) if put_off else None
+        if later is not None:
+            return later, None
         rows = x.reshape(-1, W.shape[1])
         a = rows @ W.T
         a = a if b is None else a + b
         y = self.activate(a) if activate else a
         return y.reshape(*x.shape[:-1], self.units), (x, y if activate else None)
 
-    def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
+    def backward(self, dy: Any, saved: Any) -> tuple[Array, Gradients]:
         """Give dx and the gradients of W, be it another layer's, and b."""
+        if isinstance(dy, HeadGradient):
+            return dy.dx, {"W": dy.dW} | ({} if dy.db is None else {"b": dy.db})
         x, y = saved
         W = self.weight
         da = dy.reshape(-1, self.units)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import constraints, regularizers
+from gru_np import constraints, kernels, regularizers
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import require_count, spell
+from gru_np._positions import is_within
 from gru_np.layers.base import Layer, Parameter, Rule
 
 
@@ -45,6 +46,8 @@ class Embedding(Layer):
     >>> Embedding(3, 2, weights=table)(np.array([[2, 0]])).tolist()
     [[[4.0, 5.0], [0.0, 1.0]]]
     """
+
+    random = False
 
     def __init__(
         self,
@@ -129,6 +132,8 @@ class Embedding(Layer):
     def backward(self, dy: Array, saved: Any) -> tuple[None, Gradients]:
         """Give dW: each row is the sum of dy over the places where its token stood."""
         x, W = saved.reshape(-1), self.params["W"]
+        if kernels.takes(dy, W):
+            return None, {"W": kernels.embedding_gradient(saved, dy, len(W))}
         # y = W[x]: rows of dy sorted by token, so that each sum runs over one contiguous piece
         order = np.argsort(x, kind="stable")
         tokens, first = np.unique(x[order], return_index=True)
@@ -151,8 +156,8 @@ class Embedding(Layer):
                 f"{self.name}: x must hold integer token ids, got an array of {x.dtype}; "
                 "use x.astype(int) if they are whole numbers"
             )
-        wrong = (x < 0) | (x >= self.input_dim)
-        if wrong.any():
+        if not is_within(x, self.input_dim):
+            wrong = (x < 0) | (x >= self.input_dim)
             where = tuple(int(i) for i in np.argwhere(wrong)[0])
             token = int(x[where])
             need = f"; use input_dim={token + 1} or more" if token > 0 else ""

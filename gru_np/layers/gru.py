@@ -88,6 +88,11 @@ class _Recurrent(Layer):
             "b_hh": bias,
         }
 
+    @property
+    def random(self) -> bool:
+        """Whether there is dropout to draw."""
+        return bool(self.dropout or self.recurrent_dropout)
+
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """W_ih (3H, I), W_hh (3H, H), each drawn as one matrix, and b_ih, b_hh (3H,)."""
         I, H = require_last(self.name, input_shape), self.units  # noqa: E741
