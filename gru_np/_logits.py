@@ -13,7 +13,7 @@ class Counts(NamedTuple):
     """What a cross-entropy saw, all that accuracy and perplexity need."""
 
     loss: float  # Σ m w l / Σ m
-    hits: float  # Σ m w [argmax_k x_k = y]
+    hits: Array  # m w [argmax_k x_k = y] of each
     valid: float  # Σ m
     total_weight: float  # Σ m w
 

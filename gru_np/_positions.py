@@ -167,7 +167,9 @@ def _at_positions(who: str, what: str, a: Array, positions: tuple[int, ...]) -> 
 
 def is_within(integers: Array, end: int) -> bool:
     """Whether all integers are in 0..end-1."""
-    return not integers.size or (int(integers.min()) >= 0 and int(integers.max()) < end)
+    # seen as unsigned, a negative number is a huge one
+    unsigned = integers.view(f"u{integers.itemsize}")
+    return not integers.size or int(np.maximum.reduce(unsigned, axis=None)) < end
 
 
 def _labels(who: str, y_true: Array, classes: int, kept: Array | None) -> Array:

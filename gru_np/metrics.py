@@ -148,7 +148,7 @@ class SparseCategoricalAccuracy(Metric):
 
     def take_counts(self, counts: Counts) -> bool:
         """Take in a batch by what its loss has counted."""
-        self.total += counts.hits
+        self.total += float(np.sum(counts.hits))
         self.count += counts.total_weight
         return True
 

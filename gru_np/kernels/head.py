@@ -229,7 +229,7 @@ def pack_rows_of(h, offsets, n, p, H, columns, low, rows_out, total):
 
 
 @inner
-def logits(W, V, H, columns, p0, p1, n, first, panels, base):
+def logits(W, V, H, columns, p0, p1, n, first, panels):
     """panel p, row v = W[v] . rows of p, for the panels p0..p1 of a group; W a block at a time."""
     own_code()
     L, size = lanes(panels), panels.itemsize
@@ -239,7 +239,7 @@ def logits(W, V, H, columns, p0, p1, n, first, panels, base):
         for p in range(p0, p1):
             vectors = panel_vectors(p, n, panels)
             width = vectors * L
-            of_p = base + (p - first) * V * 3 * L
+            of_p = (p - first) * V * 3 * L
             for k0 in range(0, H, DEPTH):
                 right = address(columns, (p - p0) * H * 3 * L + k0 * width)
                 depth = min(DEPTH, H - k0)
@@ -255,13 +255,15 @@ def logits(W, V, H, columns, p0, p1, n, first, panels, base):
 
 
 @inner
-def softmax_panel(b, labels, scales, n, p, V, panels, of_p, each, best_of, backward, stats):
-    """Turn the logits of panel p into dx; leave l of each row, and its largest logit's place."""
+def softmax_panel(
+    b, labels, weight, divisor, n, p, V, panels, of_p, losses, hits, backward, stats, best
+):  # fmt: skip
+    """Turn the logits of panel p into dx; leave the loss of each row, and whether it was a hit."""
     own_code()
     L = lanes(panels)
     vectors = panel_vectors(p, n, panels)
     width = vectors * L
-    best, place, total, share, of_label = 0, 3 * L, 6 * L, 9 * L, 12 * L
+    place, total, share, of_label = best + 3 * L, best + 6 * L, best + 9 * L, best + 12 * L
     for c in range(vectors):
         store(stats, best + c * L, splat(panels, -np.inf))
         store(stats, place + c * L, splat(panels, 0))
@@ -301,9 +303,11 @@ def softmax_panel(b, labels, scales, n, p, V, panels, of_p, each, best_of, backw
             # l = ln(1 + s) + (x_a - x_y)
             gap = np.float64(stats[best + m]) - np.float64(stats[of_label + m])
             s = np.float64(stats[total + m])
-            each[i] = math.log1p(s) + gap
-            best_of[i] = np.int64(stats[place + m])
-            stats[share + m] = scales[i] / (1 + stats[total + m])
+            w = weight[i] if len(weight) else 1.0
+            losses[i] = (math.log1p(s) + gap) * (w / divisor)
+            hits[i] = w if np.int64(stats[place + m]) == labels[i] else 0.0
+            stats[share + m] = w / divisor
+            stats[share + m] = stats[share + m] / (1 + stats[total + m])
         else:
             stats[share + m] = 0
     if not backward:
@@ -318,18 +322,19 @@ def softmax_panel(b, labels, scales, n, p, V, panels, of_p, each, best_of, backw
                 store(panels, at, dx if count == L else first_lanes(dx, count))
     for m in range(rows):
         i = 3 * p * L + m
-        at_best = of_p + best_of[i] * width + m
+        at_best = of_p + np.int64(stats[place + m]) * width + m
         at_label = of_p + labels[i] * width + m
         # exp(x_a - x_a), which is not a number if x_a is infinite
         panels[at_best] = stats[share + m]
         if at_best == at_label:
             panels[at_best] = -stats[total + m] * stats[share + m]
         else:
-            panels[at_label] = panels[at_label] - scales[i]
+            stats[of_label + m] = (weight[i] if len(weight) else 1.0) / divisor
+            panels[at_label] = panels[at_label] - stats[of_label + m]
 
 
 @inner
-def input_gradient(W, V, H, p0, p1, n, first, panels, base, slices, sums, offsets, dh):
+def input_gradient(W, V, H, p0, p1, n, first, panels, own, sums, slices, offsets, dh):
     """dh = dx W for the rows of the panels p0..p1 of a group."""
     own_code()
     L = lanes(panels)
@@ -339,21 +344,21 @@ def input_gradient(W, V, H, p0, p1, n, first, panels, base, slices, sums, offset
         depth = min(deep, V - v0)
         for q in range(slots):
             for k in range(depth):
-                source, to = (v0 + k) * H + q * ROWS, (q * deep + k) * ROWS
+                source, to = (v0 + k) * H + q * ROWS, slices + (q * deep + k) * ROWS
                 if q * ROWS + ROWS <= H:
-                    copy_slice(W, source, slices, to)
+                    copy_slice(W, source, own, to)
                 else:
                     for m in range(H - q * ROWS):
-                        slices[to + m] = W[source + m]
+                        own[to + m] = W[source + m]
         for p in range(p0, p1):
             vectors = panel_vectors(p, n, panels)
             width = vectors * L
-            right = address(panels, base + (p - first) * V * 3 * L + v0 * width)
+            right = address(panels, (p - first) * V * 3 * L + v0 * width)
             for q in range(slots):
                 tile(
                     min(ROWS, H - q * ROWS), vectors, panels,
-                    address(slices, q * deep * ROWS), 0, ROWS, 1, right,
-                    address(sums, (p - p0) * H * 3 * L + q * ROWS * width), width, v0, 1, depth,
+                    address(own, slices + q * deep * ROWS), 0, ROWS, 1, right,
+                    address(own, sums + (p - p0) * H * 3 * L + q * ROWS * width), width, v0, 1, depth,
                 )  # fmt: skip
     for p in range(p0, p1):
         vectors = panel_vectors(p, n, panels)
@@ -361,7 +366,7 @@ def input_gradient(W, V, H, p0, p1, n, first, panels, base, slices, sums, offset
         for c in range(vectors):
             i0 = (3 * p + c) * L
             count = min(L, n - i0)
-            source = (p - p0) * H * 3 * L + c * L
+            source = sums + (p - p0) * H * 3 * L + c * L
             step = offsets[i0 + 1] - offsets[i0] if count > 1 else 0
             even = count == L
             for m in range(2, count):
@@ -369,21 +374,22 @@ def input_gradient(W, V, H, p0, p1, n, first, panels, base, slices, sums, offset
             k = 0
             if even:
                 while k + L <= H:
-                    transpose_tile(sums, source + k * width, width, dh, offsets[i0] + k, step)
+                    transpose_tile(own, source + k * width, width, dh, offsets[i0] + k, step)
                     k += L
             for m in range(count):
                 for u in range(k, H):
-                    dh[offsets[i0 + m] + u] = sums[source + u * width + m]
+                    dh[offsets[i0 + m] + u] = own[source + u * width + m]
 
 
 @entry
 def rows_forth_and_back(
-    h, offsets, W, b, labels, scales, n, V, H, low, high, first, group, backward,
-    panels, columns, rows_out, total, slices, sums, stats, each, best_of, dh,
+    h, offsets, W, b, labels, weight, divisor, n, V, H, low, high, first, group, backward,
+    panels, own, columns, slices, rows_out, total, losses, hits, dh,
 ):  # fmt: skip
-    """All that has to do with a row alone, for the panels low..high: l, the guess, dx and dh.
+    """All that has to do with a row alone, for the panels low..high: l, hit or miss, dx and dh.
 
-    `panels` begins with panel `first`; if not `backward`, with that of the group under way.
+    `panels` begins with panel `first`; if not `backward`, with that of the group under way. Of the
+    memory `own`, `columns` numbers each are for a group's rows of h and of dh, `slices` for W.
     """
     L = lanes(panels)
     for p0 in range(low, high, group):
@@ -391,15 +397,18 @@ def rows_forth_and_back(
         if not backward:
             first = p0
         for p in range(p0, p1):
-            pack_rows_of(h, offsets, n, p, H, columns, (p - p0) * H * 3 * L, rows_out, total)
-        logits(W, V, H, columns, p0, p1, n, first, panels, 0)
+            pack_rows_of(h, offsets, n, p, H, own, (p - p0) * H * 3 * L, rows_out, total)
+        logits(W, V, H, own, p0, p1, n, first, panels)
         for p in range(p0, p1):
             of_p = (p - first) * V * 3 * L
             softmax_panel(
-                b, labels, scales, n, p, V, panels, of_p, each, best_of, backward, stats
+                b, labels, weight, divisor, n, p, V, panels, of_p, losses, hits, backward,
+                own, 2 * columns + slices,
             )
         if backward:
-            input_gradient(W, V, H, p0, p1, n, first, panels, 0, slices, sums, offsets, dh)
+            input_gradient(
+                W, V, H, p0, p1, n, first, panels, own, columns, 2 * columns, offsets, dh
+            )
 
 
 @entry

@@ -1,11 +1,13 @@
 """What a training step needs beside the recurrence: scratch memory and threads around kernels."""
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gru_np.kernels import head, updates
+from gru_np.kernels._settings import num_threads
 from gru_np.kernels.fused import NOTHING, flat, scratch
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, run, threads_for
@@ -17,16 +19,46 @@ LOGIT_BYTES = 48 * 1024 * 1024
 GROUP = 8
 # An update is bound by memory: as many operations' time as this goes into one number.
 UPDATE_OPERATIONS = 100
+NO_WEIGHT = np.empty(0)
 
 
 class CrossEntropy(NamedTuple):
     """What `dense_cross_entropy` gives; without gradient the last three are None."""
 
-    value: float  # sum of scale * l
-    hits: float  # sum of the weights where the largest logit is the label's
+    value: float  # sum of weight / count * l
+    hits: Any  # (n,) the weight where the largest logit is the label's, else 0
     dh: Any  # of h's shape
     dW: Any  # (V, H)
     db: Any  # (V,); None without bias
+
+
+class _Chunk(NamedTuple):
+    """Panels whose logits exist at a time, and how threads share them and the classes."""
+
+    first: int
+    last: int
+    rows: list[int]
+    classes: list[int]
+
+
+@lru_cache(maxsize=64)
+def _chunks(n, V, H, L, fit, products, threads):
+    """Cut n rows in chunks of at most `fit` panels; `threads` is what may be used."""
+    panels, panel = -(-n // (3 * L)), 3 * L * V
+    count = -(-panels // max(1, fit or panels))
+    bounds = [panels * i // max(1, count) for i in range(count + 1)]
+    chunks = []
+    for first, last in zip(bounds, bounds[1:], strict=False):
+        parts = threads_for(2 * products * (last - first) * panel * H, last - first)
+        rows = [first + i for i in cut(last - first, parts, 1)]
+        chunks.append(_Chunk(first, last, rows, cut(V, min(parts, V), ROWS)))
+    return chunks
+
+
+@lru_cache(maxsize=16)
+def _all_rows(n, H):
+    """Where each of n contiguous rows begins."""
+    return np.arange(0, n * H, H)
 
 
 def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
@@ -37,77 +69,65 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     and its gradient written, as it lies.
     """
     V, H = W.shape
-    dtype = h.dtype
+    dtype, nothing = h.dtype, NOTHING[h.dtype]
     L = REGISTER_BYTES // dtype.itemsize
     time_first = h.ndim == 3 and not h.flags.c_contiguous
     if time_first:
         h, labels = h.transpose(1, 0, 2), labels.T
         weight, kept = (None if a is None else a.T for a in (weight, kept))
-    n = labels.size
     if kept is None:
-        offsets, labels = np.arange(0, n * H, H), labels.reshape(-1)
-        weight = None if weight is None else weight.reshape(-1)
+        n = labels.size
+        offsets, labels = _all_rows(n, H), labels.reshape(-1)
+        weight = NO_WEIGHT if weight is None else np.ascontiguousarray(weight).reshape(-1)
     else:
         offsets, labels = np.flatnonzero(kept) * H, labels[kept]
-        weight = None if weight is None else weight[kept]
-    n = len(labels)
-    scales = np.full(n, 1 / count) if weight is None else weight / count
-    each, guesses = np.empty(n), np.empty(n, np.intp)
-    flat_h, flat_W, flat_b = flat(h, dtype), flat(W, dtype), _flat_or_nothing(b, dtype)
-    labels, rounded = np.ascontiguousarray(labels, np.intp), scales.astype(dtype)
+        weight, n = NO_WEIGHT if weight is None else weight[kept], len(labels)
+    losses, hits = np.empty(n), np.empty(n)
+    flat_h, flat_W = flat(h, dtype), flat(W, dtype)
+    flat_b = nothing if b is None else flat(b, dtype)
+    labels = flat(labels, np.intp)
     dh = dW = db = None
+    flat_dh = flat_dW = flat_db = nothing
+    panel, padded, total = 3 * L * V, -(-H // L) * L, -(-n // L) * L
+    fit, rows = 0, nothing
     if gradient:
         dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
         dW = (np.empty if n else np.zeros)((V, H), dtype)
-        db = None if b is None else (np.empty if n else np.zeros)(V, dtype)
-    flat_dh, flat_dW, flat_db = (_flat_or_nothing(a, dtype) for a in (dh, dW, db))
+        flat_dh, flat_dW = dh.reshape(-1), dW.reshape(-1)
+        if b is not None:
+            flat_db = db = (np.empty if n else np.zeros)(V, dtype)
+        fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize))
+        rows = scratch.get("rows", dtype, total * padded)
+    slices = DEPTH * (H + ROWS)
+    for first, last, of_rows, of_classes in _chunks(
+        n, V, H, L, fit, 3 if gradient else 1, num_threads()
+    ):
+        shared = scratch.get("logits", dtype, (last - first) * panel) if gradient else None
 
-    panels, panel = -(-n // (3 * L)), 3 * L * V
-    padded, total = -(-H // L) * L, -(-n // L) * L
-    fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize)) if gradient else panels
-    rows = scratch.get("rows", dtype, total * padded) if gradient else NOTHING[dtype]
-    chunks = -(-panels // max(1, fit))
-    for chunk in range(chunks):
-        first, last = panels * chunk // chunks, panels * (chunk + 1) // chunks
-        logits = scratch.get("logits", dtype, (last - first) * panel) if gradient else None
-        operations = (6 if gradient else 2) * (last - first) * panel * H
-        threads = threads_for(operations, last - first)
-        over_rows = [first + i for i in cut(last - first, threads, 1)]
-        over_classes = cut(V, min(threads, V), ROWS)
-
-        def along_rows(i, first=first, logits=logits, bounds=over_rows):
+        def along_rows(i, bounds=of_rows, first=first, shared=shared):
             low, high = bounds[i], bounds[i + 1]
             group = min(GROUP, high - low)
-            if logits is None:
-                logits = scratch.get("logits", dtype, group * panel)
+            columns = group * 3 * L * H
+            own = scratch.get("head", dtype, 2 * columns + slices + 15 * L)
+            logits = shared if gradient else scratch.get("logits", dtype, group * panel)
             head.rows_forth_and_back(
-                flat_h, offsets, flat_W, flat_b, labels, rounded, n, V, H,
-                low, high, first, group, gradient, logits,
-                scratch.get("columns", dtype, group * 3 * L * H), rows, total,
-                scratch.get("slices", dtype, DEPTH * (H + ROWS)),
-                scratch.get("sums", dtype, group * 3 * L * H),
-                scratch.get("stats", dtype, 15 * L), each, guesses, flat_dh,
+                flat_h, offsets, flat_W, flat_b, labels, weight, count, n, V, H, low, high,
+                first, group, gradient, logits, own, columns, slices, rows, total,
+                losses, hits, flat_dh,
             )  # fmt: skip
 
-        def along_classes(i, first=first, last=last, logits=logits, bounds=over_classes):
+        def along_classes(i, bounds=of_classes, first=first, last=last, shared=shared):
             head.weight_gradient(
-                logits, rows, total, n, V, H, bounds[i], bounds[i + 1], first, last, first > 0,
+                shared, rows, total, n, V, H, bounds[i], bounds[i + 1], first, last, first > 0,
                 scratch.get("sums", dtype, 16 * ROWS * padded), flat_dW, flat_db,
             )  # fmt: skip
 
-        run(along_rows, threads)
+        run(along_rows, len(of_rows) - 1)
         if gradient:
-            run(along_classes, len(over_classes) - 1)
-    hits = guesses == labels
-    return CrossEntropy(
-        float(np.dot(each, scales)),
-        float(np.count_nonzero(hits) if weight is None else weight[hits].sum()),
-        dh.transpose(1, 0, 2) if gradient and time_first else dh, dW, db,
-    )  # fmt: skip
-
-
-def _flat_or_nothing(array, dtype):
-    return NOTHING[dtype] if array is None else flat(array, dtype)
+            run(along_classes, len(of_classes) - 1)
+    if time_first and gradient:
+        dh = dh.transpose(1, 0, 2)
+    return CrossEntropy(float(np.add.reduce(losses)), hits, dh, dW, db)
 
 
 def embedding_gradient(ids, dy, V):
