@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--layers", type=int, default=1, help="GRUs on top of each other (1)")
     sub.add_argument("--embedding", type=int, default=64, help="size of a token's vector (64)")
     sub.add_argument("--dropout", type=float, default=0.0, help="between layers (0)")
-    sub.add_argument("--epochs", type=int, default=None, help="times over the text (2; own text 8)")
+    sub.add_argument("--epochs", type=int, default=None, help="times over the text (1; own text 8)")
     sub.add_argument("--batch-size", type=int, default=32, help="streams read side by side (32)")
     sub.add_argument("--length", type=int, default=64, help="steps of truncated BPTT (64)")
     sub.add_argument("--learning-rate", type=float, default=4e-3, help="highest rate of Adam")
@@ -162,7 +162,7 @@ def train(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.checkpoint}: it was not left by `gru-np train`")
         vars(args).update(run)
     elif args.epochs is None:
-        args.epochs = 8 if args.text else 2
+        args.epochs = 8 if args.text else 1
     train_text, held_out, description = _corpus(args.text, args.validation)
     _say(f"Text: {description}")
 

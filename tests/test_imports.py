@@ -16,7 +16,7 @@ ORDER = [
     ["_aliases", "_checks", "_named", "_positions", "_replace"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
-    ["initializers", "regularizers", "constraints", "layers", "losses"],
+    ["_logits", "initializers", "regularizers", "constraints", "layers", "losses"],
     [
         "schedules",
         "optimizers",
