@@ -22,7 +22,7 @@ class HeadGradient(NamedTuple):
     """The gradient by the logits, already taken back through the layer that gave them."""
 
     dx: Array
-    dW: Array
+    dW: Array  # noqa: N815
     db: Array | None
 
 

@@ -544,7 +544,8 @@ class Adam(Optimizer):
             type(self).__name__, "epsilon_placement", epsilon_placement, ("keras", "torch")
         )
         self.epsilon_placement = epsilon_placement
-        self._averages: Any = None
+        self._averages: Any = None  # of the arrays in _known, with their addresses
+        self._known: list[Array] = []
 
     def _step_size_and_epsilon(self, rate: float) -> tuple[float, float]:
         """Give α and ε of this step, the corrections of both biases in them."""
@@ -582,9 +583,7 @@ class Adam(Optimizer):
         if self.weight_decay:
             decays = [rate * self.weight_decay if self._decays(name) else 0.0 for name in grads]
         step_size, epsilon = self._step_size_and_epsilon(rate)
-        averages.adam(
-            grads.values(), scales, decays, step_size, self.beta_1, self.beta_2, epsilon
-        )
+        averages.adam(grads.values(), scales, decays, step_size, self.beta_1, self.beta_2, epsilon)
         return True
 
     def _update(self, name: str, p: Array, g: Array, rate: float) -> None:

@@ -72,7 +72,11 @@ def make_tile(rows, blocks):
             builder.branch(over)
 
             def phis():
-                return builder.phi(INT64), builder.phi(INT64), {c: builder.phi(e.type) for c in cells}
+                return (
+                    builder.phi(INT64),
+                    builder.phi(INT64),
+                    {c: builder.phi(e.type) for c in cells},
+                )
 
             builder.position_at_end(over)
             o, b_o, sums_o = phis()
@@ -127,7 +131,10 @@ def make_tile(rows, blocks):
 def _choose():
     """Compile a function that picks the tile by its number of rows and blocks."""
     arguments = "like, a, a_outer, a_k, a_m, b, c, c_row, add, outer, inner"
-    names, lines = {"own_code": own_code}, [f"def tile(rows, blocks, {arguments}):", "    own_code()"]
+    names, lines = (
+        {"own_code": own_code},
+        [f"def tile(rows, blocks, {arguments}):", "    own_code()"],
+    )
     for rows in range(ROWS, 0, -1):
         for blocks in (3, 2, 1):
             names[f"tile_{rows}_{blocks}"] = make_tile(rows, blocks)
@@ -208,9 +215,7 @@ def pack_rows_of(h, offsets, n, p, H, columns, low, rows_out, total):
         k = 0
         if even:
             while k + L <= H:
-                transpose_tile(
-                    h, offsets[i0] + k, step, columns, low + k * width + c * L, width
-                )
+                transpose_tile(h, offsets[i0] + k, step, columns, low + k * width + c * L, width)
                 k += L
         for m in range(L):
             to, source = low + c * L + m, offsets[i0 + m] if m < count else 0
@@ -223,7 +228,14 @@ def pack_rows_of(h, offsets, n, p, H, columns, low, rows_out, total):
                     blocks = min(3, J - j0)
                     to = (j0 * total + (i0 + m) * blocks) * L
                     if m < count:
-                        copy_row(h, source + j0 * L, rows_out, to, min(blocks * L, H - j0 * L), blocks * L)
+                        copy_row(
+                            h,
+                            source + j0 * L,
+                            rows_out,
+                            to,
+                            min(blocks * L, H - j0 * L),
+                            blocks * L,
+                        )
                     else:
                         clear(rows_out, to, to + blocks * L)
 
@@ -232,7 +244,7 @@ def pack_rows_of(h, offsets, n, p, H, columns, low, rows_out, total):
 def logits(W, V, H, columns, p0, p1, n, first, panels):
     """panel p, row v = W[v] . rows of p, for the panels p0..p1 of a group; W a block at a time."""
     own_code()
-    L, size = lanes(panels), panels.itemsize
+    L = lanes(panels)
     block = max(ROWS, 16384 // H // ROWS * ROWS)
     for v0 in range(0, V, block):
         v1 = min(V, v0 + block)
@@ -358,7 +370,8 @@ def input_gradient(W, V, H, p0, p1, n, first, panels, own, sums, slices, offsets
                 tile(
                     min(ROWS, H - q * ROWS), vectors, panels,
                     address(own, slices + q * deep * ROWS), 0, ROWS, 1, right,
-                    address(own, sums + (p - p0) * H * 3 * L + q * ROWS * width), width, v0, 1, depth,
+                    address(own, sums + (p - p0) * H * 3 * L + q * ROWS * width),
+                    width, v0, 1, depth,
                 )  # fmt: skip
     for p in range(p0, p1):
         vectors = panel_vectors(p, n, panels)
@@ -402,8 +415,20 @@ def rows_forth_and_back(
         for p in range(p0, p1):
             of_p = (p - first) * V * 3 * L
             softmax_panel(
-                b, labels, weight, divisor, n, p, V, panels, of_p, losses, hits, backward,
-                own, 2 * columns + slices,
+                b,
+                labels,
+                weight,
+                divisor,
+                n,
+                p,
+                V,
+                panels,
+                of_p,
+                losses,
+                hits,
+                backward,
+                own,
+                2 * columns + slices,
             )
         if backward:
             input_gradient(

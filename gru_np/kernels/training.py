@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class CrossEntropy(NamedTuple):
     value: float  # sum of weight / count * l
     hits: Any  # (n,) the weight where the largest logit is the label's, else 0
     dh: Any  # of h's shape
-    dW: Any  # (V, H)
+    dW: Any  # (V, H)  # noqa: N815
     db: Any  # (V,); None without bias
 
 
@@ -48,7 +49,7 @@ def _chunks(n, V, H, L, fit, products, threads):
     count = -(-panels // max(1, fit or panels))
     bounds = [panels * i // max(1, count) for i in range(count + 1)]
     chunks = []
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         parts = threads_for(2 * products * (last - first) * panel * H, last - first)
         rows = [first + i for i in cut(last - first, parts, 1)]
         chunks.append(_Chunk(first, last, rows, cut(V, min(parts, V), ROWS)))
@@ -142,9 +143,7 @@ def embedding_gradient(ids, dy, V):
     columns = cut(E, threads, L)
 
     def task(i):
-        head.embedding_gradient(
-            ids, flat(dy, dtype), E, columns[i], columns[i + 1], dW.reshape(-1)
-        )
+        head.embedding_gradient(ids, flat(dy, dtype), E, columns[i], columns[i + 1], dW.reshape(-1))
 
     run(task, threads)
     return dW
@@ -196,9 +195,7 @@ class Averages:
         bounds = cut(self.size, threads, 1024)
 
         def task(i):
-            updates.adam(
-                self.table, self.like, decays, scales, bounds[i], bounds[i + 1], *settings
-            )
+            updates.adam(self.table, self.like, decays, scales, bounds[i], bounds[i + 1], *settings)
 
         run(task, threads)
 

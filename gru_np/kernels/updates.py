@@ -160,7 +160,13 @@ def adam(table, like, decays, scales, low, high, a, b, step_size, epsilon):
         size = table[row, SIZE]
         i, end = max(low, first) - first, min(high, first + size) - first
         first += size
-        p, g, m, v, top = table[row, P], table[row, G], table[row, M], table[row, V], table[row, V_MAX]
+        p, g, m, v, top = (
+            table[row, P],
+            table[row, G],
+            table[row, M],
+            table[row, V],
+            table[row, V_MAX],
+        )
         peak = top if top else v
         decay, scale = splat(like, decays[row]), splat(like, scales[row])
         while i + L <= end:
