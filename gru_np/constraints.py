@@ -107,7 +107,7 @@ class UnitNorm(Constraint):
         return w / (EPSILON + _length(w, self.axis)).astype(w.dtype)
 
 
-_KNOWN: dict[str, type[Constraint]] = {
+CONSTRAINTS: dict[str, type[Constraint]] = {
     "MaxNorm": MaxNorm, "NonNeg": NonNeg, "UnitNorm": UnitNorm,
     "max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm,
 }  # fmt: skip
@@ -122,4 +122,6 @@ def get(identifier: Any) -> Constraint | None:
     >>> constraints.get("max_norm")
     MaxNorm()
     """
-    return None if identifier is None else resolve("constraint", identifier, _KNOWN, Constraint)
+    return (
+        None if identifier is None else resolve("constraint", identifier, CONSTRAINTS, Constraint)
+    )

@@ -100,7 +100,7 @@ class L2(L1L2):
         super().__init__(l2=l2)
 
 
-_KNOWN: dict[str, type[Regularizer]] = {
+REGULARIZERS: dict[str, type[Regularizer]] = {
     "L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2, "l1_l2": L1L2,
 }  # fmt: skip
 
@@ -114,4 +114,8 @@ def get(identifier: Any) -> Regularizer | None:
     >>> regularizers.get("l1")
     L1()
     """
-    return None if identifier is None else resolve("regularizer", identifier, _KNOWN, Regularizer)
+    return (
+        None
+        if identifier is None
+        else resolve("regularizer", identifier, REGULARIZERS, Regularizer)
+    )

@@ -341,6 +341,14 @@ def test_layers_with_settings_as_objects_are_saved(tmp_path):
     again = Sequential.load(tmp_path / "m.safetensors")
     assert again.get_config() == model.get_config()
 
+    class Own(regularizers.L2):
+        pass
+
+    model = Sequential([GRU(H, kernel_regularizer=Own())])
+    model.build((None, None, I))
+    with pytest.raises(TypeError, match="only a regularizer of gru_np's own"):
+        model.save(tmp_path / "n.safetensors")
+
 
 # -------------------------------------------------------------------------- nn.GRU as a call
 

@@ -50,8 +50,12 @@ def read(path: Any) -> Sequential:
     if not os.path.exists(name):
         raise ConversionError(f"read: there is no file {name}")
     if name.endswith(".safetensors"):
-        metadata, _ = checkpoint.read_tensors(name)
-        made = Sequential.load(name) if "gru_np" in metadata else from_torch(name)
+        try:
+            return Sequential.load(name)
+        except checkpoint.CheckpointError:
+            if "gru_np" in checkpoint.read_tensors(name)[0]:
+                raise
+        made = from_torch(name)
         if not isinstance(made, Sequential):
             raise ConversionError(f"read: {name} holds a single cell; use interop.from_torch")
         return made

@@ -6,15 +6,16 @@ and `saved`, whatever `backward` will need; nothing about one batch stays on the
 
 import inspect
 import re
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gru_np import initializers
 from gru_np._aliases import Array, Gradients, Shape
-from gru_np._named import Configured, describe
-from gru_np.constraints import Constraint
-from gru_np.regularizers import Regularizer
+from gru_np._named import describe, require_known
+from gru_np.constraints import CONSTRAINTS, Constraint
+from gru_np.regularizers import REGULARIZERS, Regularizer
 
 
 class Parameter(NamedTuple):
@@ -44,6 +45,17 @@ class Rule(NamedTuple):
         """Give what becomes of the parameter after a step."""
         assert self.constraint is not None
         return self.constraint(array.T).T if self.out_first else self.constraint(array)
+
+
+def _plain(value: Any) -> Any:
+    """Describe an initialiser, regularizer or constraint for JSON; give anything else as it is."""
+    if isinstance(value, initializers.Initializer):
+        return initializers.serialize(value)
+    if isinstance(value, Regularizer):
+        return describe(require_known("regularizer", value, REGULARIZERS))
+    if isinstance(value, Constraint):
+        return describe(require_known("constraint", value, CONSTRAINTS))
+    return value
 
 
 class Layer:
@@ -138,11 +150,20 @@ class Layer:
         """Say which parameters have a regularizer or a constraint."""
         return {}
 
+    @cached_property
+    def _active_rules(self) -> dict[str, Rule]:
+        """The rules that say something, found once: most layers have none, and pay nothing."""
+        return {
+            name: rule
+            for name, rule in self.rules().items()
+            if rule.regularizer is not None or rule.constraint is not None
+        }
+
     def penalty(self) -> tuple[Any, Gradients]:
         """Give what the regularizers add to the loss, and its gradient by each parameter."""
         value: Any = 0
         gradients = {}
-        for name, rule in self.rules().items():
+        for name, rule in self._active_rules.items():
             if rule.regularizer is not None and name in self.params:
                 one, gradients[name] = rule.regularizer(self.params[name])
                 value = value + one
@@ -150,7 +171,7 @@ class Layer:
 
     def constrain(self) -> None:
         """Make the parameters obey their constraints, in place; called after each step."""
-        for name, rule in self.rules().items():
+        for name, rule in self._active_rules.items():
             if rule.constraint is not None and name in self.params:
                 self.params[name][...] = rule.constrained(self.params[name])
 
@@ -164,7 +185,7 @@ class Layer:
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
         values = {name: getattr(self, name) for name in dict.fromkeys(names)}
-        return {n: describe(v) if isinstance(v, Configured) else v for n, v in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
     def count_params(self) -> int:
         """Count the numbers in all parameters."""
