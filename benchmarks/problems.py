@@ -105,7 +105,7 @@ COLD = LanguageModel(65, 64, 256, 1, 1, 100)  # one sequence of T characters, fr
 
 # Adam, for everyone. Keras adds epsilon before the bias correction and PyTorch after it; small as
 # it is here, both are the same.
-LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-10
+LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-12
 
 Arrays = dict[str, Any]
 

@@ -23,7 +23,7 @@ from .problems import (
 # sums over thousands of rows (weight gradients) lose a little more. A model's parameters are judged
 # by how far a few steps of Adam moved them: Adam divides a small gradient by its own size, which
 # magnifies its rounding, while a wrong gradient is wrong by about 1.
-TOLERANCE = {"h": 1e-5, "loss": 1e-5, "moved": 1e-2, "log_probabilities": 1e-5, "greedy": 0.0}
+TOLERANCE = {"h": 1e-5, "loss": 1e-5, "moved": 5e-2, "log_probabilities": 1e-5, "greedy": 0.0}
 GRADIENT_TOLERANCE = 2e-5
 STEPS = 3  # training steps that are compared
 

@@ -44,6 +44,7 @@ def environment(name: str, threads: int) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of compiling processes that outlives a case
         **dict(CONTESTANTS[name].environment if name in CONTESTANTS else ()),
     }
 
@@ -93,6 +94,7 @@ class Worker:
                 cwd=ROOT,
                 env=environment(name, threads),
                 text=True,
+                start_new_session=True,  # compilers that it starts are stopped and ended with it
             )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -106,8 +108,11 @@ class Worker:
         self._lines.put("")
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
 
     def send(self, **request: Any) -> None:
         """Let it run and give it work; `receive` must follow."""
@@ -159,7 +164,7 @@ class Worker:
 
     def close(self) -> None:
         """End it, stopped or not."""
-        self.process.kill()
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:

@@ -330,6 +330,14 @@ def test_who_failed_or_disagreed_is_listed_with_the_reason():
     assert "jax: jax is not installed" in text
 
 
+def test_a_run_on_a_busy_machine_says_that_it_is_worth_nothing():
+    results = fake_results()
+    assert "not quiet" not in report.readme_text(results)
+    (record,) = results["sections"]["forward"]["1"].values()
+    record["others_cores"] = 1.0
+    assert "not quiet" in report.readme_text(results)
+
+
 def test_goals_name_what_was_missed():
     judged = {g["text"]: g for g in goals.judged(fake_results(rival=2e-3))}
     assert not judged["forward: ahead of the best rival at every shape"]["missed"]
