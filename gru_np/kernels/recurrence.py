@@ -82,34 +82,35 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 
 
 @inner
-def _step_after(a_ih, a_hh, state, saved, at, H, work):
-    """All units of one row, reset after the product: a_ih, a_hh -> state and what to save.
+def _step_after(a_ih, a_hh, work, before, after, apart, states, saved, at, saved_apart, U, count):
+    """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
-    Two vectors at a time; the last of an odd number pairs with itself.
+    Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
+    `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself.
     """
     own_code()
     L = lanes(work)
-    U = (H + L - 1) // L * L
-    for u in range(0, U, 2 * L):
-        v = min(u + L, U - L)
-        x, y, next_x, next_y = a_ih + 3 * u, a_hh + 3 * u, a_ih + 3 * v, a_hh + 3 * v
+    for q in range(0, count, 2):
+        p = min(q + 1, count - 1)
+        x, next_x, y, next_y = a_ih + 3 * L * q, a_ih + 3 * L * p, a_hh + 3 * L * q, a_hh + 3 * L * p
         a_hn = load_pair(work, y + 2 * L, next_y + 2 * L)
         h_next, r, z, n = gru_step(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, x + 2 * L, next_x + 2 * L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L), a_hn,
-            load_pair(work, state + u, state + v), sigmoid, tanh,
+            load_pair(states, before + q * apart, before + p * apart), sigmoid, tanh,
         )  # fmt: skip
-        store_pair(work, state + u, state + v, h_next)
+        store_pair(states, after + q * apart, after + p * apart, h_next)
         if at >= 0:
-            store_pair(saved, at + u, at + v, n)
-            store_pair(saved, at + U + u, at + U + v, r)
-            store_pair(saved, at + 2 * U + u, at + 2 * U + v, z)
-            store_pair(saved, at + 3 * U + u, at + 3 * U + v, a_hn)
+            u, v = at + q * saved_apart, at + p * saved_apart
+            store_pair(saved, u, v, n)
+            store_pair(saved, u + U, v + U, r)
+            store_pair(saved, u + 2 * U, v + 2 * U, z)
+            store_pair(saved, u + 3 * U, v + 3 * U, a_hn)
 
 
 @inner
-def _gates_before(a_ih, a_hh, state, r_z, H, work):
+def _gates_before(a_ih, a_hh, state, r_z, H, work, states):
     """First half of a step, reset before: r, z and r h into three rows at r_z."""
     own_code()
     L = lanes(work)
@@ -120,7 +121,7 @@ def _gates_before(a_ih, a_hh, state, r_z, H, work):
         r, z, rh = gru_gates(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L),
-            load_pair(work, state + u, state + v), sigmoid,
+            load_pair(states, state + u, state + v), sigmoid,
         )  # fmt: skip
         store_pair(work, r_z + u, r_z + v, r)
         store_pair(work, r_z + U + u, r_z + U + v, z)
@@ -128,7 +129,7 @@ def _gates_before(a_ih, a_hh, state, r_z, H, work):
 
 
 @inner
-def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, work):
+def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work, states):
     """Second half of a step, reset before."""
     own_code()
     L = lanes(work)
@@ -139,9 +140,9 @@ def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, work):
         h_next, n = gru_candidate(
             load_pair(work, a_ih + 3 * u + 2 * L, a_ih + 3 * v + 2 * L),
             load_pair(work, a_hn + u, a_hn + v), z,
-            load_pair(work, state + u, state + v), tanh,
+            load_pair(states, state + u, state + v), tanh,
         )  # fmt: skip
-        store_pair(work, state + u, state + v, h_next)
+        store_pair(states, after + u, after + v, h_next)
         if at >= 0:
             store_pair(saved, at + u, at + v, n)
             store_pair(saved, at + U + u, at + U + v, load_pair(work, r_z + u, r_z + v))
@@ -149,46 +150,94 @@ def _candidate_before(a_ih, a_hn, state, r_z, saved, at, H, work):
 
 
 @inner
-def step(a_ih, a_hh, state, saved, at, saved_row, valid, iv, packed, hh, H, rows, reset_after, s):
-    """One step of a block of rows, from a_ih on: one place for every way to run forward.
+def units_together(rows, J, reset_after):
+    """Return how many vectors of units go through product and gates together, of J.
 
-    `s` is the scratch array that a_ih, a_hh (6 U a row if the reset comes before) and state index.
-    Row m saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts.
+    For many rows one panel: its pre-activations are still in the first cache when the gates need
+    them. For few rows, and where the reset stands between two products, all.
+    """
+    return 1 if reset_after and rows > 2 else J
+
+
+@inner
+def project(x, x_row, packed, at, bias, I, U, rows, together, work, a_ih):  # noqa: E741
+    """a_ih = W_ih x + b_ih, in the order [units / `together`][row][vector][gate][lane]."""
+    own_code()
+    L = lanes(work)
+    J = U // L
+    for j in range(0, J, together):
+        n = min(together, J - j)
+        product(
+            x, x_row, packed, at, packed, bias, 0,
+            work, a_ih + 3 * L * j * (rows - 1), 3 * L * n, rows, 3 * J, I, 3 * j, 3 * (j + n),
+        )  # fmt: skip
+
+
+@inner
+def step(
+    a_ih, of, first, a_hh, before, after, states, saved, at, saved_row, valid, iv, packed, hh, H,
+    rows, reset_after, s,
+):  # fmt: skip
+    """One step of a block of rows: one place for every way to run forward.
+
+    a_ih is what `project` left in `s` for `of` rows, of which these are from `first` on; a_hh (6 U
+    a row if the reset comes before) is scratch in `s` too. States are rows of U in `states`, from
+    `before` to `after`. Row m saves at `at` + m * saved_row unless at < 0; valid[iv + m] says
+    whether it counts.
     """
     own_code()
     L = lanes(s)
     J = (H + L - 1) // L
     U = J * L
+    bias = hh + 3 * U * (H + 1)
+    h = address(states, before)
     if reset_after:
-        product(
-            address(s, state), U, packed, hh, packed, hh + 3 * U * (H + 1), 0,
-            s, a_hh, 3 * U, rows, 3 * J, H, 0, 3 * J,
-        )  # fmt: skip
+        together = units_together(rows, J, True)
+        for j in range(0, J, together):
+            n = min(together, J - j)
+            product(
+                h, U, packed, hh, packed, bias, 0,
+                s, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
+            )  # fmt: skip
+            x, here, there, to = a_ih + 3 * L * (j * of + first * n), j * L, j * L, -1
+            here, there = before + j * L, after + j * L
+            if n == 1:
+                if at >= 0:
+                    to = at + j * L
+                _step_after(x, a_hh, s, here, there, U, states, saved, to, saved_row, U, rows)
+            else:
+                for m in range(rows):
+                    if at >= 0:
+                        to = at + j * L + m * saved_row
+                    _step_after(
+                        x + 3 * L * n * m, a_hh + 3 * L * n * m, s, here + m * U, there + m * U,
+                        L, states, saved, to, L, U, n,
+                    )  # fmt: skip
     else:
-        product(
-            address(s, state), U, packed, hh, packed, hh + 3 * U * (H + 1), 0,
-            s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J,
-        )  # fmt: skip
+        product(h, U, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J)
         r_z, a_hn = a_hh + 2 * U * rows, a_hh + 5 * U * rows
+        x = a_ih + 3 * U * first
         for m in range(rows):
-            _gates_before(a_ih + m * 3 * U, a_hh + m * 2 * U, state + m * U, r_z + m * 3 * U, H, s)
+            _gates_before(
+                x + m * 3 * U, a_hh + m * 2 * U, before + m * U, r_z + m * 3 * U, H, s, states
+            )
         product(
-            address(s, r_z + 2 * U), 3 * U, packed, hh + 2 * U * H,
-            packed, hh + 3 * U * (H + 1) + 2 * U, 0,
+            address(s, r_z + 2 * U), 3 * U, packed, hh + 2 * U * H, packed, bias + 2 * U, 0,
             s, a_hn, U, rows, J, H, 0, J,
         )  # fmt: skip
-    for m in range(rows):
-        to = at + m * saved_row if at >= 0 else -1
-        if len(valid) and not valid[iv + m]:
-            # h[t + 1] = h[t]; what was saved is never used, but is defined
-            if at >= 0:
-                clear(saved, to, to + saved_row)
-        elif reset_after:
-            _step_after(a_ih + m * 3 * U, a_hh + m * 3 * U, state + m * U, saved, to, H, s)
-        else:
+        for m in range(rows):
+            to = at + m * saved_row if at >= 0 else -1
             _candidate_before(
-                a_ih + m * 3 * U, a_hn + m * U, state + m * U, r_z + m * 3 * U, saved, to, H, s
-            )
+                x + m * 3 * U, a_hn + m * U, before + m * U, after + m * U, r_z + m * 3 * U,
+                saved, to, H, s, states,
+            )  # fmt: skip
+    if len(valid):
+        for m in range(rows):
+            if not valid[iv + m]:
+                # h[t + 1] = h[t]; what was saved is never used, but is defined
+                copy_row(states, before + m * U, states, after + m * U, U, U)
+                if at >= 0:
+                    clear(saved, at + m * saved_row, at + (m + 1) * saved_row)
 
 
 @entry
@@ -207,14 +256,18 @@ def forward(
     saved_row = (4 if reset_after else 3) * U
     hh = 3 * U * I
     b_ih = hh + 3 * U * H
-    # the panels of the hidden side are followed by both biases; `step` expects its own at once
-    state, a_hh = 0, block * U
+    # Without padding the states are read and written where they belong.
+    there = U == H
+    state, a_hh = 0, 2 * block * U
     a_ih = a_hh + 6 * block * U
     copies = a_ih + 3 * U * block * chunk
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
-        for m in range(rows):
-            copy_row(h, (r0 + m) * H, scratch, state + m * U, H, U)
+        together = units_together(rows, J, reset_after)
+        before, after = state, state + block * U
+        if not there:
+            for m in range(rows):
+                copy_row(h, (r0 + m) * H, scratch, before + m * U, H, U)
         for t0 in range(0, T, chunk):
             steps = min(chunk, T - t0)
             # a_ih = W_ih x + b_ih
@@ -227,18 +280,26 @@ def forward(
                         source = (t0 + s) * x_time + (r0 + m) * x_batch
                         copy_row(x, source, scratch, copies + (s * rows + m) * I, I, I)
                 rows_of_x, x_row = address(scratch, copies), I
-            product(
-                rows_of_x, x_row, packed, 0, packed, b_ih, 0,
-                scratch, a_ih, 3 * U, steps * rows, 3 * J, I, 0, 3 * J,
-            )  # fmt: skip
+            project(
+                rows_of_x, x_row, packed, 0, b_ih, I, U, steps * rows, together, scratch, a_ih
+            )
             for t in range(t0, t0 + steps):
                 at = (t * B + r0) * saved_row if len(saved) else -1
+                if there:
+                    step(
+                        a_ih, steps * rows, (t - t0) * rows, a_hh, (t * B + r0) * U,
+                        ((t + 1) * B + r0) * U, h, saved, at, saved_row,
+                        valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
+                    )  # fmt: skip
+                    continue
                 step(
-                    a_ih + (t - t0) * rows * 3 * U, a_hh, state, saved, at, saved_row,
+                    a_ih, steps * rows, (t - t0) * rows, a_hh, before, after, scratch,
+                    saved, at, saved_row,
                     valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
                 )  # fmt: skip
+                before, after = after, before
                 for m in range(rows):
-                    copy_row(scratch, state + m * U, h, ((t + 1) * B + r0 + m) * H, H, H)
+                    copy_row(scratch, before + m * U, h, ((t + 1) * B + r0 + m) * H, H, H)
 
 
 @entry

@@ -11,7 +11,8 @@ import numpy as np
 from gru_np.kernels._jit import entry, inner
 from gru_np.kernels.fused import NO_MASK, NOTHING, flat, pack_forward, padded, scratch
 from gru_np.kernels.matmul import address, copy_row, pack_transposed, product
-from gru_np.kernels.recurrence import step
+from gru_np.kernels.recurrence import project as project_inputs
+from gru_np.kernels.recurrence import step, units_together
 from gru_np.kernels.vector import lanes, load, max_lanes, maximum, own_code, splat, store, sum_lanes
 
 # An embedding goes through the first layer's W_ih ahead of time if the table stays this small.
@@ -69,37 +70,40 @@ def stream(tokens, x, table, packed, plan, before, after, y, B, no_mask, work):
     L = lanes(packed)
     layers, projected, outputs, softmax = plan[0], plan[1], plan[2], plan[3]
     widest = plan[4]
-    # work: two rows blocks of state (input and output of a layer), a_ih, then a_hh and the rest
-    state, a_ih, a_hh = 0, 2 * B * widest, 5 * B * widest
-    source = state + B * widest
+    # work: a layer's input, its state before and after, a_ih, then a_hh and the rest
+    block = B * widest
+    source, state, next_state, a_ih, a_hh = 0, block, 2 * block, 3 * block, 6 * block
     carried = 0
     for layer in range(layers):
         I, H, reset_after, at = plan[5 + 4 * layer : 9 + 4 * layer]  # noqa: E741
         U = (H + L - 1) // L * L
         b_ih = at + 3 * U * (I + H)
+        J = U // L
+        together = units_together(B, J, reset_after != 0)
         if layer == 0 and projected:
+            # into the order of `project`
             for m in range(B):
-                copy_row(table, tokens[m] * 3 * U, work, a_ih + m * 3 * U, 3 * U, 3 * U)
+                for j in range(0, J, together):
+                    n = 3 * L * min(together, J - j)
+                    source_row = tokens[m] * 3 * U + 3 * L * j
+                    copy_row(table, source_row, work, a_ih + 3 * L * j * B + n * m, n, n)
         else:
             row = I
             here = address(x, 0)
             if layer > 0:
                 row = (I + L - 1) // L * L
                 here = address(work, source)
-            product(
-                here, row, packed, at, packed, b_ih, 0, work, a_ih, 3 * U, B, 3 * U // L, I,
-                0, 3 * U // L,
-            )  # fmt: skip
+            project_inputs(here, row, packed, at, b_ih, I, U, B, together, work, a_ih)
         for m in range(B):
             copy_row(before, carried + m * H, work, state + m * U, H, U)
         step(
-            a_ih, a_hh, state, packed, -1, 0, no_mask, 0, packed, at + 3 * U * I, H, B,
-            reset_after != 0, work,
+            a_ih, B, 0, a_hh, state, next_state, work, packed, -1, 0, no_mask, 0, packed,
+            at + 3 * U * I, H, B, reset_after != 0, work,
         )  # fmt: skip
         for m in range(B):
-            copy_row(work, state + m * U, after, carried + m * H, H, H)
+            copy_row(work, next_state + m * U, after, carried + m * H, H, H)
         carried += B * H
-        state, source = source, state
+        source, next_state = next_state, source
     if outputs:
         at = plan[5 + 4 * layers]
         V = (outputs + L - 1) // L * L
@@ -172,8 +176,8 @@ class Stack:
         widest = max(padded(H, dtype) for H in self.sizes)
         head = [len(layers), int(len(self.table) > 0), self.outputs, int(softmax), widest]
         self.plan = np.array(head + offsets, np.int64)
-        # 2 states, 3 of a_ih, 6 behind a_hh; the dense layer's results lie from a_ih on
-        self.work = 11 * widest + padded(self.outputs, dtype)
+        # 3 states, 3 of a_ih, 6 behind a_hh; the dense layer's results lie from a_ih on
+        self.work = 12 * widest + padded(self.outputs, dtype)
         self.no_tokens, self.no_x = np.empty(0, np.int64), NOTHING[dtype]
 
     def step(self, x, states=None):
