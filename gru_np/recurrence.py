@@ -223,16 +223,49 @@ def gru_backward(
     >>> dx.shape, dW_hh.shape, db_ih is None
     ((5, 3, 2), (12, 4), True)
     """
-    x, h, r, z, n, a_hn, valid, drop, W_ih, W_hh, b_ih, b_hh, reset_after, *names = saved
+    return weight_gradients(*through_time(dh, saved), saved)
+
+
+def through_time(dh: Array, saved: Saved) -> tuple[Array, Array, Array]:
+    """First half of `gru_backward`, the loop: the gradient by every state and pre-activation.
+
+    Parameters
+    ----------
+    dh : (T + 1, B, H)
+        Gradient of the loss by every state as an output. Never modified.
+    saved : Saved
+        From `gru_forward`.
+
+    Returns
+    -------
+    dh_total : (T + 1, B, H)
+        Gradient by every state, as an output and through all that follows from it; [0] is dh0.
+    da_ih, da_hh : (T, B, 3H)
+        Gradients by the pre-activations of both sides; one array if the reset comes before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import recurrence
+    >>> rng = np.random.default_rng(0)
+    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
+    >>> h, saved = recurrence.gru_forward(x, None, W_ih, W_hh, None, None)
+    >>> dh_total, da_ih, da_hh = recurrence.through_time(np.ones_like(h), saved)
+    >>> dh_total.shape, da_ih.shape
+    ((6, 3, 4), (5, 3, 12))
+    """
+    x, h, r, z, n, a_hn, valid, drop, _, W_hh, _, _, reset_after, *names = saved
     (_, phi_derivative), (_, sigma_derivative) = (ACTIVATIONS[name] for name in names)
-    T, B, I = x.shape  # noqa: E741
+    T, B, _ = x.shape
     H = W_hh.shape[1]
     W_hr_hz, W_hn = np.split(W_hh, [2 * H])
     drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
     da_ih = np.empty((T, B, 3 * H), h.dtype)
     # Both sides share da_r and da_z; after the product, da_hn = da_in ⊙ r is another array.
     da_hh = np.empty_like(da_ih) if reset_after else da_ih
+    dh_total = np.empty(dh.shape, h.dtype)
     dh_next = dh[T]
+    dh_total[T] = dh_next
 
     for t in reversed(range(T)):
         # h[t + 1] = h_next if valid is None else np.where(valid[t, :, None], h_next, h[t])
@@ -259,7 +292,17 @@ def gru_backward(
             # a_hr, a_hz = np.split(product(h[t], W_hr_hz, drop_r_z) + b_hr_hz, 2, axis=-1)
             dh_t = dh_t + dh_rh + product_backward(da_ih[t, :, : 2 * H], W_hr_hz, drop_r_z)
         dh_next = dh[t] + dh_t + dh_copied
+        dh_total[t] = dh_next
+    return dh_total, da_ih, da_hh
 
+
+def weight_gradients(
+    dh_total: Array, da_ih: Array, da_hh: Array, saved: Saved
+) -> tuple[Array, Array, Array, Array, Array | None, Array | None]:
+    """Second half of `gru_backward`, one product for each array over all steps at once."""
+    x, h, r, *_, drop, W_ih, W_hh, b_ih, b_hh, reset_after, _, _ = saved
+    T, B, I = x.shape  # noqa: E741
+    H = W_hh.shape[1]
     rows_ih, rows_hh = da_ih.reshape(T * B, 3 * H), da_hh.reshape(T * B, 3 * H)
     # a_ih = W_ih x + b_ih
     dx = (rows_ih @ W_ih).reshape(T, B, I)
@@ -274,4 +317,4 @@ def gru_backward(
         [da_g.T @ fed_g.reshape(T * B, H) for da_g, fed_g in zip(gates(rows_hh), fed, strict=True)]
     )
     db_hh = None if b_hh is None else rows_hh.sum(axis=0)
-    return dx, np.array(dh_next), dW_ih, dW_hh, db_ih, db_hh
+    return dx, dh_total[0].copy(), dW_ih, dW_hh, db_ih, db_hh

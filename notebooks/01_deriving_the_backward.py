@@ -184,7 +184,8 @@ assert all(np.array_equal(a, b) for a, b in zip(derived, library, strict=True))
 # $$
 
 # %%
-print(inspect.getsource(recurrence.gru_backward).split('"""')[2])
+for function in (recurrence.through_time, recurrence.weight_gradients):
+    print(inspect.getsource(function).split('"""')[2])
 
 # %% [markdown]
 # ## Does the whole thing hold?

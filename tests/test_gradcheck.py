@@ -54,7 +54,7 @@ EIGHT = {
     "the sign of dz": Bug(
         "equations", "dz = dh_next * (h - n)", "dz = dh_next * (n - h)", 2),
     "b_hn forgotten in dr": Bug(
-        "recurrence", "n[t], a_hn[t], sigma", "n[t], a_hn[t] - b_hh[2 * H :], sigma", forms=AFTER),
+        "recurrence", "n[t], a_hn[t], sigma", "n[t], a_hn[t] - saved.b_hh[2 * H :], sigma", forms=AFTER),
     "r forgotten in da_hn": Bug(
         "equations", "da_hn = da_in * r", "da_hn = da_in", forms=AFTER),
     "r and z swapped": Bug(
@@ -126,7 +126,7 @@ MORE = {
     "the batch reversed in dW_ih": Bug(
         "recurrence", "@ x.reshape(T * B, I)\n    db", "@ x[:, ::-1].reshape(T * B, I)\n    db"),
     "dh0 is its own cotangent and no more": Bug(
-        "recurrence", "np.array(dh_next)", "np.array(dh[0])"),
+        "recurrence", "dh_total[0].copy()", "dh[0].copy()"),
     "the state one step too early": Bug(
         "recurrence", "dh_next, h[t], r[t], z[t], n[t]", "dh_next, h[t - 1], r[t], z[t], n[t]",
         forms=AFTER),

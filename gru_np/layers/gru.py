@@ -4,6 +4,7 @@ Notation: B batch, T time, I input, H units. Parameters, the same for both: W_ih
 (3H, H), b_ih, b_hh (3H,), rows r, z, n. The equations are `gru_np.equations`'.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,10 @@ class Kept(NamedTuple):
 
 class _Recurrent(Layer):
     """What the layer and the cell share: settings, parameters, dropout masks."""
+
+    # The passes over time; `gru_np.gates` gives copies of layers passes that record what they see.
+    run_forward: Callable[..., Any] = staticmethod(kernels.gru_forward)
+    run_backward: Callable[..., Any] = staticmethod(kernels.gru_backward)
 
     def __init__(
         self,
@@ -340,7 +345,7 @@ class GRU(_Recurrent):
             x = x * drop_x[:, None, :]
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        run: Any = kernels.gru_forward if self.is_plain else self._run_variant
+        run: Any = self.run_forward if self.is_plain else self._run_variant
         options: dict[str, Any] = {} if self.is_plain else {"training": training, "rng": rng}
         h, saved = run(
             x.transpose(1, 0, 2),  # (T, B, I)
@@ -369,7 +374,7 @@ class GRU(_Recurrent):
         """Run with zoneout or layer normalisation, or plainly if only the state is learned."""
         if not (self.zoneout or self.layer_norm):
             settings["inference"] = inference
-            return kernels.gru_forward(x, *arrays, **settings)
+            return self.run_forward(x, *arrays, **settings)
         keep: Any = 1 - self.zoneout
         if training and self.zoneout:
             rng = rng or np.random.default_rng(self.seed)
@@ -393,7 +398,7 @@ class GRU(_Recurrent):
         if dstate is not None:
             dh[-1] += dstate
         variant = isinstance(inner, variants.Saved)
-        run: Any = variants.gru_backward if variant else kernels.gru_backward
+        run: Any = variants.gru_backward if variant else self.run_backward
         dx, dh0, *dweights = run(dh, inner)
         dx = dx.transpose(1, 0, 2)
         # x, mask = x[:, ::-1], mask[:, ::-1]
@@ -414,9 +419,9 @@ class GRU(_Recurrent):
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
-        run: Any = kernels.gru_forward if self.is_plain else self._run_variant
         if state is None and self.learn_initial_state:
             state = np.broadcast_to(self.params["h0"], (len(x), self.units))
+        run: Any = self.run_forward if self.is_plain else self._run_variant
         h, _ = run(x[None], state, *self._weights(), inference=True, **self._settings())
         return h[1], h[1]
 
@@ -496,7 +501,7 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
         drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
         if drop_x is not None:
             x = x * drop_x
-        h, saved = kernels.gru_forward(
+        h, saved = self.run_forward(
             x[None], h0, *self._weights(), mask=mask, drop=drop_h, **self._settings()
         )
         return h[1], Kept(h, saved, h0 is not None, drop_x)
@@ -504,6 +509,6 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Give dx and the gradients of the parameters, and of the initial state if it was given."""
         _, inner, has_initial, drop_x = saved
-        dx, dh0, *dweights = kernels.gru_backward(np.stack([np.zeros_like(dy), dy]), inner)
+        dx, dh0, *dweights = self.run_backward(np.stack([np.zeros_like(dy), dy]), inner)
         dx = dx[0] if drop_x is None else dx[0] * drop_x
         return dx, self._gradients(dweights, dh0 if has_initial else None)
