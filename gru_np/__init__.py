@@ -41,9 +41,10 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {
-    "callbacks", "checkpoint", "constraints", "data", "decoding", "equations", "gradcheck",
-    "initializers", "interop", "kernels", "layers", "losses", "metrics", "model", "optimizers",
-    "recurrence", "regularizers", "schedules", "text", "variants",
+    "callbacks", "checkpoint", "constraints", "ctc", "data", "decoding", "equations", "gates",
+    "gradcheck", "initializers", "interop", "kernels", "layers", "lessons", "likelihoods",
+    "losses", "metrics", "model", "optimizers", "recurrence", "regularizers", "schedules",
+    "series", "speech", "text", "variants",
 }  # fmt: skip
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -1,4 +1,4 @@
-"""The command line: gru-np train, generate, next, evaluate, gradcheck, convert, export, warmup.
+"""The command line, gru-np: one function a command.
 
 Each command is a function of its parsed arguments and prints to standard output. Bad input ends
 with one sentence on standard error and exit status 2, never with a traceback.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import __version__, interop, kernels, text
+from gru_np import __version__, gates, interop, kernels, text
 from gru_np.callbacks import Callback, ModelCheckpoint
 from gru_np.gradcheck import check_gradients
 from gru_np.layers import GRU, Dense, Dropout, Embedding
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output, `head` perhaps, has gone; so do we, quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         sys.stderr.write(f"gru-np {args.command}: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -112,6 +112,13 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_checkpoint(sub)
     sub.add_argument("--text", nargs="+", metavar="FILE", help="UTF-8 text; else the held-out part")
+
+    sub = command(
+        "gates", lambda args: gates.run(args, _load), "Draw what the gates do as a text is read.",
+        'gru-np gates book.safetensors --text "It was the best of times" --out gates.png',
+    )  # fmt: skip
+    _add_checkpoint(sub)
+    gates.add_arguments(sub)
 
     sub = command(
         "gradcheck", gradcheck, "Check the gradients of both forms of the GRU on this machine.",

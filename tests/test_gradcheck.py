@@ -1,15 +1,10 @@
 """The checker is checked: it accepts what is right and rejects every bug planted in it."""
 
-import types
-from pathlib import Path
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from conftest import TOLERANCES
 from problems import GRADIENTS, B, H, I, draw, holes
 
-import gru_np
 from gru_np import (
     GRU,
     Bidirectional,
@@ -21,165 +16,21 @@ from gru_np import (
     Sequential,
     check_gradients,
     gradcheck,
+    lessons,
     losses,
     recurrence,
 )
 from gru_np.gradcheck import GradientError, check_function
+from gru_np.lessons import BUGS, EIGHT
 
 T = 5
 METHODS = pytest.mark.parametrize("method", ["complex", "central", "taylor"])
-PACKAGE = Path(gru_np.__file__).parent
 
 # ------------------------------------------------------------------------------- planted bugs
 
 
-class Bug(NamedTuple):
-    """A change to the text of equations.py or recurrence.py, and how often the old text stands."""
-
-    file: str
-    old: str
-    new: str
-    count: int = 1
-    forms: tuple[str, ...] = ("after", "before")
-    drop: bool = False  # whether it takes recurrent dropout to see it
-
-
-AFTER, BEFORE = ("after",), ("before",)
-
-
-# fmt: off
-EIGHT = {
-    "the carried gradient is not accumulated": Bug(
-        "recurrence", "dh_next = dh[t] + dh_t + dh_copied", "dh_next = dh[t] + 0 * dh_t"),
-    "the sign of dz": Bug(
-        "equations", "dz = dh_next * (h - n)", "dz = dh_next * (n - h)", 2),
-    "b_hn forgotten in dr": Bug(
-        "recurrence", "n[t], a_hn[t], sigma", "n[t], a_hn[t] - saved.b_hh[2 * H :], sigma", forms=AFTER),
-    "r forgotten in da_hn": Bug(
-        "equations", "da_hn = da_in * r", "da_hn = da_in", forms=AFTER),
-    "r and z swapped": Bug(
-        "recurrence", "concatenate([da_r, da_z,", "concatenate([da_z, da_r,", 3),
-    "the direct path z h dropped": Bug(
-        "equations", "dh = dh_next * z", "dh = 0 * dh_next", 2),
-    "h[t + 1] used for h[t] in dW_hh": Bug(
-        "recurrence", "h[:-1]", "h[1:]", 4),
-    "W_hh transposed": Bug(
-        "recurrence", "        return da @ W\n",
-        "        return da @ np.concatenate([g.T for g in np.split(W, len(W) // W.shape[1])])\n"),
-}
-
-MORE = {
-    "r forgotten in d(rh)": Bug(
-        "equations", "dh = drh * r", "dh = drh", forms=BEFORE),
-    "h forgotten in dr": Bug(
-        "equations", "dr = drh * h", "dr = drh", forms=BEFORE),
-    "a_hn forgotten in dr": Bug(
-        "equations", "dr = da_in * a_hn", "dr = da_in", forms=AFTER),
-    "the sign of dn": Bug(
-        "equations", "dn = dh_next * (1 - z)", "dn = dh_next * (z - 1)", 2),
-    "z for 1 - z in dn": Bug(
-        "equations", "dn = dh_next * (1 - z)", "dn = dh_next * z", 2),
-    "1 - z for z in the direct path": Bug(
-        "equations", "dh = dh_next * z", "dh = dh_next * (1 - z)", 2),
-    "h forgotten in dz": Bug(
-        "equations", "dz = dh_next * (h - n)", "dz = -dh_next * n", 2),
-    "n forgotten in dz": Bug(
-        "equations", "dz = dh_next * (h - n)", "dz = dh_next * h", 2),
-    "the derivative of tanh": Bug(
-        "equations", "return 1 - y * y", "return 1 - y"),
-    "the derivative of sigmoid": Bug(
-        "equations", "return y * (1 - y)", "return 1 - y"),
-    "z's derivative for r's": Bug(
-        "equations", "da_r = dr * sigma_derivative(r)", "da_r = dr * sigma_derivative(z)", 2),
-    "r's derivative for z's": Bug(
-        "equations", "da_z = dz * sigma_derivative(z)", "da_z = dz * sigma_derivative(r)", 2),
-    "tanh's derivative and sigmoid's exchanged": Bug(
-        "recurrence", "(_, phi_derivative), (_, sigma_derivative) =",
-        "(_, sigma_derivative), (_, phi_derivative) ="),
-    "the cotangents of all states but the last": Bug(
-        "recurrence", "dh_next = dh[t] + dh_t + dh_copied", "dh_next = dh_t + dh_copied"),
-    "the cotangent of the last state": Bug(
-        "recurrence", "dh_next = dh[T]", "dh_next = 0 * dh[T]"),
-    "the gradient through copied steps": Bug(
-        "recurrence", "+ dh_t + dh_copied", "+ dh_t"),
-    "masked steps given a gradient": Bug(
-        "recurrence", "np.where(valid[t, :, None], dh_next, 0)", "dh_next"),
-    "the recurrent product": Bug(
-        "recurrence", "dh_t = dh_t + product_backward(da_hh[t], W_hh, drop)", "", forms=AFTER),
-    "the recurrent product of the gates": Bug(
-        "recurrence", " + product_backward(da_ih[t, :, : 2 * H], W_hr_hz, drop_r_z)", "",
-        forms=BEFORE),
-    "the path through r h": Bug(
-        "recurrence", "dh_t = dh_t + dh_rh +", "dh_t = dh_t +", forms=BEFORE),
-    "h for r h in dW_hn": Bug(
-        "recurrence", "r * h[:-1]", "h[:-1]", forms=BEFORE),
-    "db_hh from the input's side": Bug(
-        "recurrence", "rows_hh.sum(axis=0)", "rows_ih.sum(axis=0)", forms=AFTER),
-    "dx from the state's side": Bug(
-        "recurrence", "dx = (rows_ih @ W_ih)", "dx = (rows_hh @ W_ih)", forms=AFTER),
-    "dW_ih from the state's side": Bug(
-        "recurrence", "dW_ih = rows_ih.T", "dW_ih = rows_hh.T", forms=AFTER),
-    "a mean for a sum over time": Bug(
-        "recurrence", "rows_ih.sum(axis=0)", "rows_ih.mean(axis=0)"),
-    "time reversed in dW_ih": Bug(
-        "recurrence", "@ x.reshape(T * B, I)\n    db", "@ x[::-1].reshape(T * B, I)\n    db"),
-    "the batch reversed in dW_ih": Bug(
-        "recurrence", "@ x.reshape(T * B, I)\n    db", "@ x[:, ::-1].reshape(T * B, I)\n    db"),
-    "dh0 is its own cotangent and no more": Bug(
-        "recurrence", "dh_total[0].copy()", "dh[0].copy()"),
-    "the state one step too early": Bug(
-        "recurrence", "dh_next, h[t], r[t], z[t], n[t]", "dh_next, h[t - 1], r[t], z[t], n[t]",
-        forms=AFTER),
-    "the gradient cut between two steps": Bug(
-        "recurrence", "dh_next = dh[t] + dh_t + dh_copied",
-        "dh_next = dh[t] + (dh_t + dh_copied) * (t != 2)"),
-    "dropout forgotten on the way to the state": Bug(
-        "recurrence", "(da_g @ W_g) * m for", "(da_g @ W_g) for", drop=True),
-    "dropout forgotten in dW_hh": Bug(
-        "recurrence", "[fed_g * m for", "[fed_g for", drop=True),
-}
-# fmt: on
-BUGS = EIGHT | MORE
-
-
-def plant(bug):
-    """Compile equations.py and recurrence.py with a bug in one; give the recurrence module."""
-    sources = {name: (PACKAGE / f"{name}.py").read_text() for name in ("equations", "recurrence")}
-    if bug is not None:
-        found = sources[bug.file].count(bug.old)
-        assert found == bug.count, (
-            f"{bug.file}.py has changed: {bug.old!r} stands {found} times in it, not {bug.count}; "
-            "say anew how this bug is planted"
-        )
-        sources[bug.file] = sources[bug.file].replace(bug.old, bug.new)
-    modules = {}
-    for name, source in sources.items():
-        module = modules[name] = types.ModuleType(f"planted_{name}")
-        exec(compile(source, f"planted {name}.py", "exec"), module.__dict__)
-    # Names are looked up when functions run, so this is the module that the recurrence will call.
-    modules["recurrence"].equations = modules["equations"]
-    modules["recurrence"].ACTIVATIONS = {
-        name: (
-            getattr(modules["equations"], name),
-            getattr(modules["equations"], f"{name}_derivative"),
-        )
-        for name in recurrence.ACTIVATIONS
-    }
-    return modules["recurrence"]
-
-
 def check_planted(bug, method, form, rng, full=None):
-    module, arrays = plant(bug), draw(rng, T)
-    settings = {"reset_after": form == "after", "mask": holes(rng, T, B)}
-    if bug is not None and bug.drop:
-        settings["drop"] = rng.choice([0.0, 2.0], (3, B, H))
-    return check_function(
-        lambda point: module.gru_forward(**point, **settings),
-        lambda dh, saved: dict(zip(GRADIENTS, module.gru_backward(dh, saved), strict=True)),
-        arrays,
-        method,
-        full=full,
-    )
+    return check_function(*lessons.problem(bug, form, rng), method, full=full)
 
 
 def planted(bugs):
@@ -198,7 +49,7 @@ def test_the_code_without_a_bug_is_accepted(method, form, rng):
 @planted(BUGS)
 def test_each_planted_bug_is_rejected(name, form, method, rng):
     # Central differences of every entry would take half a minute: random directions.
-    report = check_planted(BUGS[name], method, form, rng, full=method == "complex")
+    report = check_planted(name, method, form, rng, full=method == "complex")
     assert not report.ok
     # Not by a hair: a wrong term is of the size of the gradient, and its remainder falls like ε.
     assert report.worst.error > (0.9 if method == "taylor" else 1e-3)
@@ -208,16 +59,16 @@ def test_each_planted_bug_is_rejected(name, form, method, rng):
 
 @planted(EIGHT)
 def test_each_of_the_eight_bugs_is_found_by_random_directions(name, form, rng):
-    report = check_planted(EIGHT[name], "complex", form, rng, full=False)
+    report = check_planted(name, "complex", form, rng, full=False)
     assert not report.full and not report.ok
 
 
 def test_a_bug_is_shown_in_the_gate_it_sits_in(rng):
-    report = check_planted(EIGHT["b_hn forgotten in dr"], "complex", "after", rng)
+    report = check_planted("b_hn forgotten in dr", "complex", "after", rng)
     wrong = {(row.name, row.gate) for row in report.rows if not row.ok}
     # da_r is wrong, so its rows are; what flows on to earlier states is wrong everywhere.
     assert {("W_ih", "r"), ("W_hh", "r"), ("b_ih", "r"), ("b_hh", "r")} <= wrong
-    report = check_planted(MORE["h for r h in dW_hn"], "complex", "before", rng)
+    report = check_planted("h for r h in dW_hn", "complex", "before", rng)
     assert [(row.name, row.gate) for row in report.rows if not row.ok] == [("W_hh", "n")]
     assert report.worst.index[0] >= 2 * H
 

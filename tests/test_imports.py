@@ -13,7 +13,7 @@ PACKAGE = Path(gru_np.__file__).parent
 
 # A module may import from its own line (without a circle) and from the lines above it.
 ORDER = [
-    ["_aliases", "_checks", "_named", "_positions", "_replace"],
+    ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
     ["_logits", "initializers", "regularizers", "constraints", "layers", "losses"],
@@ -29,7 +29,7 @@ ORDER = [
         "streaming",
     ],
     ["model"],
-    ["_subjects", "gradcheck", "gates", "decoding"],
+    ["_subjects", "gradcheck", "lessons", "gates", "decoding"],
     ["text", "series", "speech", "interop"],
     ["cli"],
     ["__main__"],
