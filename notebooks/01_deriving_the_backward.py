@@ -97,7 +97,8 @@ dh_next = c
 # %% [markdown]
 # ## Line 4: $h' = (1 - z) \odot n + z \odot h$
 #
-# Each of $n$, $z$, $h$ appears once, so each gradient is $\mathrm{d}h'$ times what stands beside it:
+# Each of $n$, $z$, $h$ appears once, so each gradient is $\mathrm{d}h'$ times what stands
+# beside it:
 #
 # $$
 # \mathrm{d}n = \mathrm{d}h' \odot (1 - z), \qquad
@@ -142,7 +143,8 @@ agree(da_hn, "a_hn")
 # ## Lines 2 and 1: the gates
 #
 # $\sigma' = \sigma (1 - \sigma)$, again from the kept value. Both sides enter as a sum, so they
-# share one gradient: $\mathrm{d}a_{iz} = \mathrm{d}a_{hz}$ and $\mathrm{d}a_{ir} = \mathrm{d}a_{hr}$.
+# share one gradient: $\mathrm{d}a_{iz} = \mathrm{d}a_{hz}$ and
+# $\mathrm{d}a_{ir} = \mathrm{d}a_{hr}$.
 
 # %%
 da_z = dz * sigmoid_derivative(z)
@@ -165,8 +167,8 @@ assert all(np.array_equal(a, b) for a, b in zip(derived, library, strict=True))
 # %% [markdown]
 # ## From one step to a sequence
 #
-# Over time, $a_{hh}[t] = W_{hh} h[t] + b_{hh}$ feeds step $t$, and $h[t]$ is also the result of step
-# $t - 1$ and perhaps an output. So $\mathrm{d}h[t]$ is a sum of three:
+# Over time, $a_{hh}[t] = W_{hh} h[t] + b_{hh}$ feeds step $t$, and $h[t]$ is also the result of
+# step $t - 1$ and perhaps an output. So $\mathrm{d}h[t]$ is a sum of three:
 #
 # $$
 # \mathrm{d}h[t] = \underbrace{\mathrm{d}h[t]_{\text{output}}}_{\text{from the loss}}
@@ -193,7 +195,7 @@ for function in (recurrence.through_time, recurrence.weight_gradients):
 # Seven steps, three rows, random everything, and a gradient checked entry by entry:
 
 # %%
-T, I = 7, 2
+T, I = 7, 2  # noqa: E741
 parameters = {
     "x": rng.standard_normal((T, B, I)),
     "h0": rng.standard_normal((B, H)),

@@ -1,7 +1,7 @@
 """Pictures of a trace. They need matplotlib (extra `plot`), return the axes, and show nothing.
 
-Every map of colours is cividis, which grows evenly brighter and looks alike to colour-blind readers;
-lines differ in dash and mark as well.
+Every map of colours is cividis, which grows evenly brighter and looks alike to colour-blind
+readers; lines differ in dash and mark as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -276,7 +276,7 @@ def plot_flow(
 def plot_singular_values(
     read: LayerTrace, row: int = 0, end: int | None = None, axes: Any = None
 ) -> Any:
-    """Draw the singular values of ∂h_end / ∂h_t along a sequence: the largest, the median, the rest.
+    """Draw the singular values of ∂h_end / ∂h_t along a sequence.
 
     Parameters
     ----------

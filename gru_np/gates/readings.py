@@ -1,4 +1,4 @@
-"""What a trace says: how long a unit remembers, what it follows, how gradients travel, what it is for.
+"""What a trace says: how long units remember, what they follow, how gradients travel.
 
 Notation: B batch, T time, H hidden, F features.
 """
@@ -89,10 +89,12 @@ def saturation(read: LayerTrace) -> Saturation:
     """
     r, z, n = (_real(read, a) for a in (read.r, read.z, read.n))
     return Saturation(
-        *((a < LOW).mean(axis=0) if low else (a > HIGH).mean(axis=0)
-          for a in (r, z) for low in (True, False)),
-        (np.abs(n) > HIGH).mean(axis=0),
-    )  # fmt: skip
+        r_low=(r < LOW).mean(axis=0),
+        r_high=(r > HIGH).mean(axis=0),
+        z_low=(z < LOW).mean(axis=0),
+        z_high=(z > HIGH).mean(axis=0),
+        n_high=(np.abs(n) > HIGH).mean(axis=0),
+    )
 
 
 def _real(read: LayerTrace, values: Array) -> Array:
@@ -192,7 +194,7 @@ def correlations(
     )
 
 
-# ------------------------------------------------------------------------------ how gradients travel
+# ---------------------------------------------------------------------------- how gradients travel
 
 
 def jacobians(read: LayerTrace, row: int = 0, end: int | None = None) -> Array:

@@ -280,7 +280,8 @@ def trace(
         raise ValueError("trace: the model has no GRU or Bidirectional layer to look into")
 
     down = recorder.model._forward(x, states=states, fused=y is not None)
-    loss, gradients = None, {}
+    loss: float | None = None
+    gradients: Gradients = {}
     if y is not None:
         model._require_compiled("trace")
         loss, gradients = recorder.backward(down, model._targets("trace", y), at)
@@ -325,19 +326,29 @@ class _Record:
             array = np.ascontiguousarray(array.transpose(1, 0, 2))
             return np.where(valid[:, :, None], array, np.nan) if gates else array
 
-        signals = [None] * 3 if self.back is None else [batch_first(a, False) for a in self.back]
+        dh, da_ih, da_hh = (
+            (None, None, None)
+            if self.back is None
+            else (batch_first(signal, False) for signal in self.back)
+        )
         positions = np.arange(T)[:: -1 if self.positions_fall else 1]
         return LayerTrace(
-            name,
-            positions,
-            named.at(positions, B),
-            valid,
-            batch_first(saved.x, False),
-            batch_first(saved.h, False),
-            *(batch_first(a) for a in (saved.r, saved.z, saved.n, a_ih, a_hh)),
-            saved.reset_after,
-            *signals,
-            saved,
+            name=name,
+            positions=positions,
+            labels=named.at(positions, B),
+            valid=valid,
+            x=batch_first(saved.x, False),
+            h=batch_first(saved.h, False),
+            r=batch_first(saved.r),
+            z=batch_first(saved.z),
+            n=batch_first(saved.n),
+            a_ih=batch_first(a_ih),
+            a_hh=batch_first(a_hh),
+            reset_after=saved.reset_after,
+            dh=dh,
+            da_ih=da_ih,
+            da_hh=da_hh,
+            saved=saved,
         )
 
 

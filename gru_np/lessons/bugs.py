@@ -17,7 +17,7 @@ from gru_np._checks import require_choice
 from gru_np.gradcheck import Method, Report, check_function
 
 GRADIENTS = ("x", "h0", "W_ih", "W_hh", "b_ih", "b_hh")
-B, T, I, H = 3, 5, 2, 4  # all different: equal sizes hide transpositions
+B, T, I, H = 3, 5, 2, 4  # noqa: E741 - all different: equal sizes hide transpositions
 
 
 class Bug(NamedTuple):
@@ -26,7 +26,7 @@ class Bug(NamedTuple):
     file: str
     old: str
     new: str
-    count: int = 1
+    times: int = 1
     forms: tuple[str, ...] = ("after", "before")  # of the reset, in which it can be seen
     drop: bool = False  # whether it takes recurrent dropout to see it
 
@@ -41,7 +41,8 @@ EIGHT = {
     "the sign of dz": Bug(
         "equations", "dz = dh_next * (h - n)", "dz = dh_next * (n - h)", 2),
     "b_hn forgotten in dr": Bug(
-        "recurrence", "n[t], a_hn[t], sigma", "n[t], a_hn[t] - saved.b_hh[2 * H :], sigma", forms=AFTER),
+        "recurrence", "n[t], a_hn[t], sigma", "n[t], a_hn[t] - saved.b_hh[2 * H :], sigma",
+        forms=AFTER),
     "r forgotten in da_hn": Bug(
         "equations", "da_hn = da_in * r", "da_hn = da_in", forms=AFTER),
     "r and z swapped": Bug(
@@ -155,10 +156,10 @@ def plant(name: str | None) -> Any:
         require_choice("plant", "name", name, list(BUGS))
         bug = BUGS[name]
         found = sources[bug.file].count(bug.old)
-        if found != bug.count:
+        if found != bug.times:
             raise RuntimeError(
                 f"{bug.file}.py has changed: {bug.old!r} stands {found} times in it, not "
-                f"{bug.count}; say anew how this bug is planted"
+                f"{bug.times}; say anew how this bug is planted"
             )
         sources[bug.file] = sources[bug.file].replace(bug.old, bug.new)
     modules: dict[str, Any] = {}
