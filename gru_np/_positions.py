@@ -42,11 +42,13 @@ def to_rows(
     mask: Any = None,
     targets: str = "values",
     ignore_class: int | None = None,
+    outputs: int = 1,
 ) -> Rows:
     """Check the shapes and gather the positions that count.
 
     `targets` says what y_true holds: "labels" (one integer a position), "classes" (one number a
-    class, as one-hot rows) or "values" (likewise; then y_pred (B,) is taken as (B, 1)).
+    class, as one-hot rows) or "values" (likewise; then y_pred (B,) is taken as (B, 1)). Of values,
+    each may be predicted by several `outputs`, side by side on the last axis of y_pred.
     """
     y_pred, y_true = np.asarray(y_pred), np.asarray(y_true)
     if y_pred.dtype.kind in "iub":
@@ -64,9 +66,15 @@ def to_rows(
     if targets == "labels":
         y_true, at = labels_at(who, y_true, shape, sample_weight, mask, ignore_class)
     else:
-        if F == 1 and y_true.shape == positions:
+        D = F // outputs
+        if D == 1 and y_true.shape == positions:
             y_true = y_true[..., None]
-        if y_true.shape != y_pred.shape:
+        if outputs > 1 and (F % outputs or y_true.shape != (*positions, D)):
+            raise ValueError(
+                f"{who}: y_pred must have {outputs} numbers for each of the targets, whose shape is "
+                f"{spell(y_true.shape)}, got {spell(shape)}"
+            )
+        if outputs == 1 and y_true.shape != y_pred.shape:
             advice = "; integer labels go with sparse_categorical_crossentropy"
             is_label = targets == "classes" and y_true.shape in (positions, (*positions, 1))
             raise ValueError(
@@ -79,7 +87,7 @@ def to_rows(
     weight, kept = at.weight, at.kept
     if kept is None:
         y_pred = y_pred.reshape(-1, F)
-        y_true = y_true.reshape(-1) if targets == "labels" else y_true.reshape(-1, F)
+        y_true = y_true.reshape(-1) if targets == "labels" else y_true.reshape(-1, D)
         weight = np.ones(len(y_pred)) if weight is None else weight.reshape(-1)
     else:
         y_pred, y_true = y_pred[kept], y_true[kept]

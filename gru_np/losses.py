@@ -25,6 +25,7 @@ from gru_np._aliases import Array
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import to_rows
+from gru_np.likelihoods import gaussian, pinball, student_t
 
 EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON] before the logarithm
 
@@ -71,6 +72,7 @@ class Loss(Configured):
     fused_with: str | None = None
     _targets = "values"
     _ignore_class: int | None = None
+    _outputs = 1  # numbers in y_pred for each target
 
     def __call__(
         self,
@@ -89,6 +91,7 @@ class Loss(Configured):
             mask,
             self._targets,
             self._ignore_class,
+            self._outputs,
         )
         dtype = rows.y_pred.dtype
         scale = rows.weight / max(rows.valid, 1.0)
@@ -513,6 +516,133 @@ class Huber(_Regression):
         return each, np.where(small, e, delta * sign)
 
 
+# ------------------------------------------------------------------------------- distributions
+
+
+class Pinball(Loss):
+    """Loss of quantiles: y_pred holds, for each target, one number for each level.
+
+        l = mean over targets k and levels j of  q_j e  if e > 0,  else (q_j - 1) e,
+            e = y_k - x_kj
+        dl/dx_kj = -q_j / (K J)  if e > 0,  (1 - q_j) / (K J)  if e < 0,  else 0
+
+    Parameters
+    ----------
+    quantiles : sequence of float
+        The levels q_1 < q_2 < ..., in (0, 1).
+
+    Notes
+    -----
+    For y_true (..., K) and J levels y_pred is (..., K J), the levels of one target side by side.
+    Twice the mean over evenly spaced levels approximates the continuous ranked probability score.
+    Source: see `gru_np.likelihoods.pinball`.
+
+    Examples
+    --------
+    >>> from gru_np.losses import Pinball
+    >>> value, dy_pred = Pinball([0.1, 0.5, 0.9])([[2.0]], [[1.0, 2.0, 4.0]])
+    >>> round(float(value), 6), dy_pred.round(6)
+    (0.1, array([[-0.033333,  0.      ,  0.033333]]))
+    """
+
+    name = "pinball"
+
+    def __init__(self, quantiles: Any = (0.1, 0.5, 0.9)):
+        levels = [require_number("Pinball", "a quantile", q, 0, 1, "()") for q in quantiles]
+        if not levels or levels != sorted(set(levels)):
+            raise ValueError(f"Pinball: quantiles must rise, got {levels}")
+        self.quantiles = levels
+        self._outputs = len(levels)
+
+    def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
+        parts = x.reshape(len(x), -1, self._outputs)
+        q = np.array(self.quantiles, x.real.dtype)
+        each, slope = pinball(t[..., None], parts, q)
+        slope = (slope * (scale / x.shape[-1])[:, None, None]).astype(x.dtype, copy=False)
+        return _wide(each).mean(axis=(1, 2)), slope.reshape(x.shape)
+
+
+class _Density(Loss):
+    """Negative log-likelihood of a density whose parameters the model gives, side by side."""
+
+    def __init__(self, floor: float = 1e-3):
+        self.floor = require_number(type(self).__name__, "floor", floor, 0)
+
+    def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
+        # In double precision: u² overflows beyond 2e19 in float32.
+        parts = _wide(x).reshape(len(x), -1, self._outputs)
+        each, slopes = self._density(_wide(t), *np.moveaxis(parts, -1, 0))
+        share = scale.astype(np.float64) / each.shape[-1]
+        slope = np.stack(slopes, axis=-1) * share[:, None, None]
+        return each.mean(axis=-1), slope.reshape(x.shape).astype(x.dtype, copy=False)
+
+    def _density(self, t: Array, *parameters: Array) -> tuple[Array, tuple[Array, ...]]:
+        """Give -ln p(t) and its gradient by each parameter."""
+        raise NotImplementedError(f"{type(self).__name__} must define _density")
+
+
+class GaussianNLL(_Density):
+    """Negative log-likelihood of normal distributions, in nats.
+
+    y_pred holds, for each target, μ and a; σ = softplus(a) + floor. The equations stand in
+    `gru_np.likelihoods.gaussian`; the loss is the mean over the targets of a position.
+
+    Parameters
+    ----------
+    floor : float
+        Least σ, at least 0.
+
+    Notes
+    -----
+    For y_true (..., K) y_pred is (..., 2 K): μ_1, a_1, μ_2, a_2, ... A value below zero is no
+    mistake: a density may be above 1.
+
+    Examples
+    --------
+    >>> from gru_np.losses import GaussianNLL
+    >>> value, dy_pred = GaussianNLL()([[1.0]], [[1.0, 0.0]])
+    >>> round(float(value), 4)
+    0.5539
+    """
+
+    name = "gaussian_nll"
+    _outputs = 2
+
+    def _density(self, t: Array, *parameters: Array) -> tuple[Array, tuple[Array, ...]]:
+        return gaussian(t, *parameters, floor=self.floor)
+
+
+class StudentTNLL(_Density):
+    """Negative log-likelihood of Student's t distributions, in nats: for errors with heavy tails.
+
+    y_pred holds, for each target, μ, a and b; σ = softplus(a) + floor, ν = 2 + softplus(b). The
+    equations stand in `gru_np.likelihoods.student_t`; the loss is the mean over the targets of a
+    position.
+
+    Parameters
+    ----------
+    floor : float
+        Least σ, at least 0.
+
+    Notes
+    -----
+    For y_true (..., K) y_pred is (..., 3 K): μ_1, a_1, b_1, μ_2, ...
+
+    Examples
+    --------
+    >>> from gru_np.losses import StudentTNLL
+    >>> value, dy_pred = StudentTNLL()([[1.0]], [[1.0, 0.0, 0.0]])
+    >>> round(float(value), 4)
+    0.6448
+    """
+
+    name = "student_t_nll"
+    _outputs = 3
+
+    def _density(self, t: Array, *parameters: Array) -> tuple[Array, tuple[Array, ...]]:
+        return student_t(t, *parameters, floor=self.floor)
+
+
 # ------------------------------------------------------------------------------- class weights
 
 
@@ -564,6 +694,9 @@ LOSSES: dict[str, type[Loss]] = {
         MeanSquaredError,
         MeanAbsoluteError,
         Huber,
+        Pinball,
+        GaussianNLL,
+        StudentTNLL,
     )
 }
 LOSSES |= {cls.name: cls for cls in LOSSES.values()}

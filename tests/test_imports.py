@@ -16,7 +16,7 @@ ORDER = [
     ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
-    ["_logits", "initializers", "regularizers", "constraints", "layers", "losses"],
+    ["_logits", "initializers", "regularizers", "constraints", "layers", "likelihoods", "losses"],
     [
         "schedules",
         "optimizers",

@@ -8,3 +8,4 @@ from gru_np.layers.embedding import Embedding as Embedding
 from gru_np.layers.gru import GRU as GRU
 from gru_np.layers.gru import GRUCell as GRUCell
 from gru_np.layers.normalization import LayerNormalization as LayerNormalization
+from gru_np.layers.reshape import Reshape as Reshape

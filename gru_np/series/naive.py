@@ -1,0 +1,137 @@
+"""Forecasts that anyone can make without a model: what a model has to beat.
+
+Notation: t the origin, the last row that is known; h = 1 ... H the step ahead; m the season.
+
+    persistence        x_t
+    drift              x_t + h (x_t - x_0) / t
+    seasonal naive     x_{t + h - m k},              k the least whole number with m k ≥ h
+    seasonal + drift   x_{t + h - m k} + m k (x_t - x_0) / t
+
+Their intervals are the quantiles of their own errors over the training rows, for each h.
+"""
+
+import numpy as np
+
+from gru_np._aliases import Array
+from gru_np.series.clock import Clock
+
+
+def carry(values: Array, lag: int = 1) -> Array:
+    """Fill missing rows of (N, C) with the last known value `lag` rows, or 2 lag, ... before.
+
+    For naive forecasts and differences only, where there must be some last value; the model sees
+    that it was missing. What has nothing before it stays NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.series.naive import carry
+    >>> carry(np.array([[1.0], [2.0], [np.nan], [np.nan]]), 2).ravel()
+    array([1., 2., 1., 2.])
+    """
+    filled = np.array(values)
+    N = len(filled)
+    for phase in range(min(lag, N)):
+        part = filled[phase::lag]
+        seen = np.where(np.isnan(part), -1, np.arange(len(part))[:, None])
+        last = np.maximum.accumulate(seen, axis=0)
+        taken = np.take_along_axis(part, np.maximum(last, 0), axis=0)
+        filled[phase::lag] = np.where(last < 0, np.nan, taken)
+    return filled
+
+
+def naive_forecasts(
+    values: Array, origins: Array, horizon: int, season: int = 1
+) -> dict[str, Array]:
+    """Make every naive forecast at the given origins.
+
+    Parameters
+    ----------
+    values : (N, C)
+        The series; only rows up to each origin are looked at for it.
+    origins : (n,) int
+        Rows t.
+    horizon, season : int
+        H; m, where 1 leaves the seasonal ones out.
+
+    Returns
+    -------
+    dict of str to (n, H, C)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.series import naive_forecasts
+    >>> forecasts = naive_forecasts(np.array([[1.0], [5.0], [3.0], [7.0]]), np.array([3]), 3, 2)
+    >>> {name: forecast.ravel().tolist() for name, forecast in forecasts.items()}
+    {'persistence': [7.0, 7.0, 7.0], 'drift': [9.0, 11.0, 13.0], \
+'seasonal naive': [3.0, 7.0, 3.0], 'seasonal + drift': [7.0, 11.0, 11.0]}
+    """
+    h = np.arange(1, horizon + 1)
+    last = carry(values)
+    here = last[origins][:, None]  # (n, 1, C)
+    known = ~np.isnan(last)
+    first = np.where(known.any(axis=0), known.argmax(axis=0), 0)  # (C,)
+    beginning = last[first, np.arange(values.shape[1])]
+    run = np.maximum(origins[:, None] - first, 1)  # (n, C)
+    slope = ((here[:, 0] - beginning) / run)[:, None]
+    found = {
+        "persistence": np.broadcast_to(here, (len(origins), horizon, values.shape[1])),
+        "drift": here + h[:, None] * slope,
+    }
+    if season > 1:
+        back = season * -(-h // season)  # (H,)
+        place = origins[:, None] + h - back  # (n, H)
+        seasonal = carry(values, season)[np.maximum(place, 0)]
+        seasonal = np.where((place < 0)[..., None], here, seasonal)
+        seasonal = np.where(np.isnan(seasonal), here, seasonal)
+        found["seasonal naive"] = seasonal
+        found["seasonal + drift"] = seasonal + back[:, None] * slope
+    return found
+
+
+def find_season(values: Array, clock: Clock | None = None) -> int:
+    """Find the season of training rows (N, C), in rows; 1 if there is none.
+
+    Of the periods the calendar suggests (a day, a week, a year), of which there must be two at
+    least, and of the strongest peak of the autocorrelation, the one with the least mean
+    |x_t - x_{t-m}| over the columns, each in units of its spread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.series import find_season
+    >>> find_season(np.sin(2 * np.pi * np.arange(300) / 25)[:, None])
+    25
+    """
+    N = len(values)
+    candidates = [m for m in (clock.seasons() if clock else []) if 2 * m <= N]
+    spread = np.nanstd(values, axis=0)
+    scaled = carry(values / np.where(spread > 0, spread, 1))
+    peak = _autocorrelation_peak(scaled[~np.isnan(scaled).any(axis=1)])
+    if peak:
+        candidates.append(peak)
+    if not candidates:
+        return 1
+    errors = [np.nanmean(np.abs(scaled[m:] - scaled[:-m])) for m in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
+def _autocorrelation_peak(values: Array, least: float = 0.3) -> int:
+    """Give the lag of the highest peak of the autocorrelation, trend taken out; 0 if it is low."""
+    N = len(values)
+    if N < 12:
+        return 0
+    time = np.arange(N) - (N - 1) / 2
+    centred = values - values.mean(axis=0)
+    centred = centred - time[:, None] * (time @ centred / (time @ time))
+    spectrum = np.fft.rfft(centred, 2 * N, axis=0)
+    r = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: N // 3 + 1].sum(axis=1)
+    if not r[0] > 0:
+        return 0
+    r = r / r[0] * N / (N - np.arange(len(r)))  # each lag by its number of terms
+    inner = np.arange(2, len(r) - 1)
+    peaks = inner[(r[inner] > r[inner - 1]) & (r[inner] >= r[inner + 1]) & (r[inner] > least)]
+    # A first peak nearly as high as the highest is the period; the highest may be a multiple.
+    high = peaks[r[peaks] > 0.9 * r[peaks].max()] if peaks.size else peaks
+    return int(high[0]) if high.size else 0
