@@ -14,6 +14,7 @@ from gru_np import (
     constraints,
     equations,
     interop,
+    optimizers,
     recurrence,
     regularizers,
     variants,
@@ -111,6 +112,19 @@ def test_zoneout_copies_units_in_training_and_mixes_in_use(rng):
     copied = np.abs(trained - h0) < 1e-12
     assert (copied | (np.abs(trained - new) < 1e-12)).all()
     assert abs(copied.mean() - 0.4) < 5 * np.sqrt(0.24 / copied.size)
+
+
+def test_zoneout_draws_anew_for_every_batch_and_repeats_with_the_seed(rng):
+    x, y = rng.standard_normal((B, T, I)), rng.standard_normal((B, H))
+
+    def losses(rate):
+        layer = GRU(H, zoneout=0.5, seed=5)  # a layer's own seed is for its initial weights
+        model = Sequential([layer], dtype="float64", seed=0)
+        model.compile("mse", optimizers.SGD(rate))
+        return [float(model.train_on_batch(x, y)) for _ in range(4)]
+
+    assert len(set(losses(0.0))) == 4
+    assert losses(0.1) == losses(0.1)
 
 
 def test_without_either_the_variants_are_the_plain_gru(rng):

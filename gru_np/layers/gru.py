@@ -274,6 +274,11 @@ class GRU(_Recurrent):
         self.state: Array | None = None  # carried from batch to batch if stateful
 
     @property
+    def random(self) -> bool:
+        """Whether there is dropout or zoneout to draw."""
+        return bool(super().random or self.zoneout)
+
+    @property
     def is_plain(self) -> bool:
         """Whether the kernels' loop over time does all that this layer does."""
         return not (self.zoneout or self.layer_norm or self.learn_initial_state)
