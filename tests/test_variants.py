@@ -13,6 +13,7 @@ from gru_np import (
     check_gradients,
     constraints,
     equations,
+    gates,
     interop,
     optimizers,
     recurrence,
@@ -195,6 +196,19 @@ def test_what_other_libraries_lack_is_refused_by_name(tmp_path, settings, term):
 def test_layer_normalisation_with_the_reset_before_is_refused():
     with pytest.raises(ValueError, match="needs reset_after=True"):
         GRU(H, layer_norm=True, reset_after=False)
+
+
+@pytest.mark.parametrize("settings", [{"zoneout": 0.1}, {"layer_norm": True}])
+def test_gates_are_traced_for_the_plain_equations_only(rng, settings):
+    model = Sequential([GRU(H, **settings)], seed=0)
+    x = rng.standard_normal((B, T, I))
+    model.predict(x)
+    with pytest.raises(ValueError, match="records are of the plain equations"):
+        gates.trace(model, x)
+    learned = Sequential([GRU(H, return_sequences=True, learn_initial_state=True)], seed=0)
+    learned.build((None, None, I))
+    learned.layers[0].params["h0"][...] = 0.5
+    assert_close(gates.trace(learned, x)["gru"].h[:, 0], np.full((B, H), 0.5, "f"), "exact")
 
 
 # -------------------------------------------------------------------------------------- tied

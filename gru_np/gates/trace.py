@@ -376,6 +376,10 @@ class _Recorder:
                     self._watch(inner, name, falls ^ inner.go_backwards)
 
     def _watch(self, layer: GRU, name: str, positions_fall: bool) -> None:
+        if layer.zoneout or layer.layer_norm:
+            raise ValueError(
+                f"trace: {name} has zoneout or layer_norm; records are of the plain equations"
+            )
         record = self.seen[name] = _Record(positions_fall)
         layer.run_forward, layer.run_backward = record.run_forward, record.run_backward
 
