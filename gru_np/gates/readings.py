@@ -24,41 +24,62 @@ CLOSED = -1000.0  # a pre-activation for which the sigmoid is exactly 0; its neg
 # --------------------------------------------------------------------------- memory, saturation
 
 
-def half_life(read: LayerTrace) -> Array:
-    """Steps after which half of a unit's state is left, on the direct path z ⊙ h alone.
+def half_life(read: LayerTrace, quantile: float = 0.5) -> Array:
+    """Steps after which half of a unit's state is gone, on the direct path z ⊙ h alone.
 
-    A state that is multiplied by z at every step is halved after ln ½ / ln z steps; here ln z is
-    its mean over all real steps of the batch.
+    The state before step t is multiplied by z[t], z[t + 1], ...; its half-life is where that
+    product falls below ½, between two steps by the logarithm. Given is the median over all steps.
 
-        half_life = ln ½ / mean(ln z)                                          (H,)
+        Σ_{s < half_life} ln z[t + s] = ln ½,   for constant z    half_life = ln ½ / ln z
 
     Parameters
     ----------
     read : LayerTrace
         With σ = sigmoid or hard_sigmoid, so that z is a share.
+    quantile : float
+        0.5 for the median; 0.9 shows how long a unit holds on when it does.
 
     Returns
     -------
     (H,) float
-        In steps; 0 where z was 0, infinite where z was 1 all along.
+        In steps; infinite where z was 1 all along. Beyond the end of a row z goes on at its
+        (geometric) mean for that unit. Steps that a mask left out do not count.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gru_np import GRU, Sequential, gates
-    >>> model = Sequential([GRU(4, bias_initializer="ones")], seed=0)
-    >>> read = gates.trace(model, np.zeros((1, 9, 2)))["gru"]
-    >>> gates.half_life(read).shape
-    (4,)
+    >>> x = np.zeros((1, 9, 2))
+    >>> model = Sequential([GRU(4)], seed=0)
+    >>> _ = model.predict(x)
+    >>> quick = gates.ablate(model, gate="z", value=0.5)
+    >>> gates.half_life(gates.trace(quick, x)["gru"]).round(6).tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     if read.saved.recurrent_activation not in ("sigmoid", "hard_sigmoid"):
         raise ValueError(
             "half_life: z must be a share between 0 and 1, got recurrent_activation "
             f"{read.saved.recurrent_activation!r}"
         )
-    z = _real(read, read.z).astype(float)
-    with np.errstate(divide="ignore"):
-        return np.log(0.5) / np.minimum(np.log(z).mean(axis=0), 0)
+    # z = 0 forgets at once; the smallest double does so as well, and has a logarithm.
+    lost = -np.log(np.clip(_real(read, read.z).astype(float), 1e-300, 1))  # (steps, H), in nats
+    rate = lost.mean(axis=0)
+    halves: list[Array] = []
+    for piece in np.split(lost, np.cumsum(read.valid.sum(axis=1))[:-1]):
+        units = zip(piece.T, rate, strict=True)
+        halves.append(np.stack([_halving(of_unit, of_rate) for of_unit, of_rate in units], axis=1))
+    return np.quantile(np.concatenate(halves), quantile, axis=0, method="nearest")
+
+
+def _halving(lost: Array, rate: float) -> Array:
+    """For each step, how many steps until ln 2 is lost, given what each step loses."""
+    total = np.concatenate([[0.0], np.cumsum(lost)])
+    end = total[:-1] + np.log(2)
+    # np.interp finds where the total passes the end; beyond the last step it gives the last.
+    steps = np.interp(end, total, np.arange(len(total))) - np.arange(len(lost))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = np.maximum(end - total[-1], 0) / rate
+    return np.asarray(steps + np.where(total[-1] >= end, 0, beyond))
 
 
 class Saturation(NamedTuple):

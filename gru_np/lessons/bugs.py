@@ -114,7 +114,7 @@ MORE = {
     "the batch reversed in dW_ih": Bug(
         "recurrence", "@ x.reshape(T * B, I)\n    db", "@ x[:, ::-1].reshape(T * B, I)\n    db"),
     "dh0 is its own cotangent and no more": Bug(
-        "recurrence", "dh_total[0].copy()", "dh[0].copy()"),
+        "recurrence", "dh_total[t] = dh_next\n", "dh_total[t] = dh_next if t else dh[0]\n"),
     "the state one step too early": Bug(
         "recurrence", "dh_next, h[t], r[t], z[t], n[t]", "dh_next, h[t - 1], r[t], z[t], n[t]",
         forms=AFTER),
