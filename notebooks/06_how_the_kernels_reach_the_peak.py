@@ -73,7 +73,8 @@ for shape in [(1, 100, 256, 256), (8, 100, 256, 256), (32, 100, 256, 256), (128,
 #
 # With $B = 1$ the kernel does two operations for every four bytes of $W_{hh}$. It is as fast as the
 # cache that holds the weights, and no cleverness changes that; three times $256 \times 256$ weights
-# are 768 KiB, more than many second-level caches. With $B = 32$ every loaded weight meets 32 states.
+# are 768 KiB, more than many second-level caches. With $B = 32$ every loaded weight meets 32
+# states.
 #
 # In registers the same idea again: a tile of $m \times n$ results in accumulators needs $m + n$
 # loads for $m n$ multiply-adds. Sixteen registers of eight floats hold a tile of $6 \times 16$ and
@@ -95,6 +96,7 @@ if results:
     print("drawn from the benchmark results")
 elif kernels.available():
     from benchmarks import machine, peak
+    from gru_np.kernels import fused
 
     roof = peak.measure(1, machine.caches())
     print("this machine, one thread:", {name: round(value) for name, value in roof.items()})
@@ -102,13 +104,13 @@ elif kernels.available():
     rng = np.random.default_rng(0)
     points = {}
     for shape in [(1, 60, 128, 128), (4, 60, 128, 128), (16, 60, 128, 128), (64, 30, 128, 128)]:
-        B, T, I, H = shape
+        B, T, I, H = shape  # noqa: E741
         sizes = [(T, B, I), (3 * H, I), (3 * H, H), (3 * H,), (3 * H,)]
         x, W_ih, W_hh, b_ih, b_hh = (rng.standard_normal(s).astype("f4") / 10 for s in sizes)
         seconds = []
-        for _ in range(20):
+        for _ in range(40):
             start = perf_counter()
-            kernels.gru_forward(x, None, W_ih, W_hh, b_ih, b_hh, inference=True)
+            fused.gru_forward(x, None, W_ih, W_hh, b_ih, b_hh, inference=True)
             seconds.append(perf_counter() - start)
         # The least, since other work on the machine can only add to it.
         points[shape] = operations(*shape) / min(seconds) / 1e9

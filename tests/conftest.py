@@ -4,6 +4,8 @@ import os
 import sys
 import zlib
 
+os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are drawn where there is no display
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -77,6 +79,14 @@ def assert_close(actual, expected, kind):
 def rng(request):
     """Random numbers seeded from the test's own name: the same in every run."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True)
+def no_picture_is_left_open():
+    """Close what a test or an example drew; nothing is imported for it."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 settings.register_profile("local", deadline=None, max_examples=50, print_blob=True)
