@@ -175,7 +175,7 @@ class Dense(Layer):
         require_features(self.name, x, W.shape[1])
         later = logits(x, W, b, gradient=not inference) if put_off else None
         if later is not None:
-            return later, None
+            return later, (x, None)  # for a loss that takes the array after all
         rows = x.reshape(-1, W.shape[1])
         a = rows @ W.T
         a = a if b is None else a + b
