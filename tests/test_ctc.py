@@ -62,7 +62,7 @@ def test_loss_is_that_of_all_alignments_enumerated(rng, blank):
 )
 def test_any_pair_agrees_with_enumeration_and_is_feasible_when_one_exists(labels, steps, seed):
     logits = np.random.default_rng(seed).standard_normal((1, steps, V))
-    padded = np.array([labels + [-1]])
+    padded = np.array([[*labels, -1]])
     lengths = np.array([steps]), np.array([len(labels)])
     loss, dlogits, feasible = ctc.ctc_loss(logits, padded, *lengths)
     expected, exists = enumerated(logits[0], labels, 0)

@@ -1,8 +1,8 @@
 """The single place that answers "numba or NumPy?".
 
 `gru_forward` and `gru_backward` have the names, arguments and results of `gru_np.recurrence`'s, and
-run either those or their compiled twins in `gru_np.kernels.fused`. Importing this package imports
-no numba; the first call that pays for it does.
+run either those or their compiled twins in `gru_np.kernels.fused`; likewise `ctc_loss`. Importing
+this package imports no numba; the first call that pays for it does.
 """
 
 import importlib.util
@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import recurrence as in_numpy  # not to hide the submodule of that name
+from gru_np import ctc as ctc_in_numpy  # not to hide the submodules of these names
+from gru_np import recurrence as in_numpy
 from gru_np.kernels._settings import num_threads, set_num_threads
 
 __all__ = [
     "available",
     "averages",
     "chosen_for",
+    "ctc_loss",
     "dense_cross_entropy",
     "embedding_gradient",
     "gru_backward",
@@ -202,6 +204,29 @@ def averages(columns: Any) -> Any:
     return training.Averages(columns)
 
 
+def ctc_loss(
+    logits: Any, labels: Any, logit_lengths: Any, label_lengths: Any, blank: int = 0
+) -> tuple[Any, Any, Any]:
+    """Run `gru_np.ctc.ctc_loss`, compiled where that pays.
+
+    Compiled, the results have the same bits for any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import kernels
+    >>> one, two = np.array([1]), np.array([2])
+    >>> loss, dlogits, feasible = kernels.ctc_loss(np.zeros((1, 2, 3)), one[:, None], two, one)
+    >>> bool(np.isclose(np.exp(-loss[0]), 3 / 9))  # "1 1", "1 -" and "- 1" of nine paths
+    True
+    """
+    if takes(logits):
+        from gru_np.kernels import ctc
+
+        return ctc.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
+    return ctc_in_numpy.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
+
+
 def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
     """Compile every kernel, or read it from the disk cache; False if there are none to compile.
 
@@ -223,4 +248,5 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
         fused.gru_backward(h, saved)
         stack = streaming.Stack([(W_ih, W_hh)], x[0], (W_hh[:, :4], None), softmax=True)
         stack.step(np.zeros(3, np.int64))
+        ctc_loss(np.ones((1, 2, 3), dtype), *(np.ones(n, np.int64) for n in [(1, 1), 1, 1]))
     return True
