@@ -16,12 +16,16 @@ gradient is finite all the same. NaN in, NaN out.
 Cross-entropies are in nats: exp(L) is the perplexity, L / ln 2 the bits a symbol.
 """
 
+import operator
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from gru_np import ctc, kernels
 from gru_np._aliases import Array
+from gru_np._checks import as_floats, require_mask, require_rank, spell
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import to_rows
@@ -58,6 +62,8 @@ class Loss(Configured):
     fused_with : {"softmax", "sigmoid"} or None
         The activation of a last layer that this loss can take over: give it the logits with
         `from_logits=True` instead, which is faster and loses no digits.
+    per_sequence : bool
+        Whether the mean is over whole sequences rather than over positions.
 
     Examples
     --------
@@ -70,6 +76,7 @@ class Loss(Configured):
 
     name = "loss"
     fused_with: str | None = None
+    per_sequence = False
     _targets = "values"
     _ignore_class: int | None = None
     _outputs = 1  # numbers in y_pred for each target
@@ -643,6 +650,151 @@ class StudentTNLL(_Density):
         return student_t(t, *parameters, floor=self.floor)
 
 
+# -------------------------------------------------------------------------- unaligned sequences
+
+
+class CTC(Loss):
+    """Connectionist temporal classification: labels in order, without the times they belong to.
+
+        l = -ln p(labels | y_pred),  summed over all alignments; `gru_np.ctc` has the equations
+        L = Σ_b w_b l_b / B                                               nats an utterance
+
+    Parameters
+    ----------
+    blank : int
+        The output that stands for "nothing new": 0, as in PyTorch and Keras 3. -1 is the last.
+    from_logits : bool
+        Whether y_pred holds logits, as in Keras 3; if not, probabilities. A last layer with
+        softmax hands its logits over by itself.
+
+    Raises
+    ------
+    ValueError
+        If a label is not below V, or padding stands before a label.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a row has no alignment, having fewer time steps than its labels need (one each, and one
+        more between two that are equal). Such a row counts with loss 0 and gradient 0, as with
+        PyTorch's `zero_infinity`.
+
+    Notes
+    -----
+    y_pred is (B, T, V); y_true is (B, L) int, each row padded on the right with negative numbers
+    or blanks. The mask (B, T) says which time steps are real; the others are left out, wherever
+    they stand. Weights belong to rows, (B,). The mean is over rows, not over time steps; to
+    compare, PyTorch's "mean" also divides each row by its number of labels.
+
+    Source: Graves et al. 2006 (ICML). Equals `torch.nn.CTCLoss` with `zero_infinity=True`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.losses import CTC
+    >>> value, dy_pred = CTC()([[1, 2, -1]], np.zeros((1, 3, 3)))
+    >>> round(float(np.exp(-value)) * 27, 12)  # of the 27 paths, those that read "1 2"
+    5.0
+    """
+
+    name = "ctc"
+    fused_with: str | None = "softmax"
+    per_sequence = True
+
+    def __init__(self, blank: int = 0, from_logits: bool = True):
+        self.blank = blank
+        self.from_logits = bool(from_logits)
+
+    def __call__(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        from_logits: bool | None = None,
+    ) -> tuple[Any, Array]:
+        """Give the value and its gradient by y_pred."""
+        y_pred = as_floats("CTC", y_pred)
+        require_rank("CTC", "y_pred", y_pred, ("batch", "time", "outputs"))
+        B, T, V = y_pred.shape
+        blank = operator.index(self.blank)
+        blank += V if blank < 0 else 0
+        if not 0 <= blank < V:
+            raise ValueError(f"CTC: blank must be one of the {V} outputs, got {self.blank}")
+        labels, label_lengths = self._labels(y_true, B, V, blank)
+        logits = y_pred
+        if not (self.from_logits if from_logits is None else from_logits):
+            # p = softmax(ln p); ln 0 is replaced by the smallest there is
+            inside = y_pred.real >= np.finfo(y_pred.dtype).tiny
+            safe = np.where(inside, y_pred, np.finfo(y_pred.dtype).tiny)
+            logits = np.log(safe)
+        lengths, order = np.full(B, T), None
+        if mask is not None:
+            mask = require_mask("CTC", mask, (B, T))
+            lengths = mask.sum(axis=1)
+            if not (mask == (np.arange(T) < lengths[:, None])).all():
+                order = np.argsort(~mask, axis=1, kind="stable")[:, :, None]  # real steps first
+                logits = np.take_along_axis(logits, order, axis=1)
+        each, gradient, feasible = kernels.ctc_loss(logits, labels, lengths, label_lengths, blank)
+        if not feasible.all():
+            self._warn(feasible, labels, lengths, label_lengths)
+
+        weight = np.ones(B) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if weight.size not in (1, B):
+            raise ValueError(
+                f"CTC: sample_weight must have one entry a row, shape ({B},), "
+                f"got {spell(weight.shape)}"
+            )
+        scale = np.broadcast_to(weight.reshape(-1), B) / max(B, 1)
+        gradient = gradient * scale.astype(y_pred.real.dtype)[:, None, None]
+        if order is not None:
+            back = np.zeros_like(gradient)
+            np.put_along_axis(back, order, gradient, axis=1)
+            gradient = back
+        if logits is not y_pred and not (self.from_logits if from_logits is None else from_logits):
+            # logits = ln p
+            gradient = np.where(inside, gradient / safe, 0)
+        return y_pred.dtype.type(np.sum(each * scale)), gradient
+
+    def _labels(self, y_true: Any, B: int, V: int, blank: int) -> tuple[Array, Array]:
+        """Give labels (B, L) and how many each row has, or say what is wrong with them."""
+        labels = np.asarray(y_true)
+        require_rank("CTC", "y_true", labels, (B, "labels"))
+        if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
+            raise ValueError("CTC: labels must be integers, padded with -1")
+        labels = labels.astype(np.int64)
+        real = (labels >= 0) & (labels != blank)
+        lengths = real.sum(axis=1)
+        if (labels >= V).any():
+            row, place = map(int, np.argwhere(labels >= V)[0])
+            raise ValueError(
+                f"CTC: labels must be below the {V} outputs of y_pred, got "
+                f"{labels[row, place]} at position {(row, place)}"
+            )
+        if (real != (np.arange(labels.shape[1]) < lengths[:, None])).any():
+            row = int(np.argwhere(real[:, 1:] & ~real[:, :-1])[0, 0])
+            raise ValueError(
+                f"CTC: padding (negative, or the blank {blank}) must stand behind all labels, "
+                f"got {labels[row].tolist()} in row {row}"
+            )
+        return labels, lengths
+
+    def _warn(self, feasible: Array, labels: Array, lengths: Array, label_lengths: Array) -> None:
+        row = int(np.argmin(feasible))
+        needed = int(ctc.least_steps(labels, label_lengths)[row])
+        why = (
+            f"has {lengths[row]} time steps and needs {needed}"
+            if lengths[row] < needed
+            else "needs an output of probability zero"
+        )
+        warnings.warn(
+            f"CTC: {np.sum(~feasible)} of {len(feasible)} rows have no alignment (row {row} {why}) "
+            "and count as 0; leave them out or give them more time steps",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 # ------------------------------------------------------------------------------- class weights
 
 
@@ -697,6 +849,7 @@ LOSSES: dict[str, type[Loss]] = {
         Pinball,
         GaussianNLL,
         StudentTNLL,
+        CTC,
     )
 }
 LOSSES |= {cls.name: cls for cls in LOSSES.values()}

@@ -696,6 +696,8 @@ class Sequential:
         fused = self._fused_layer()
         positions = down.y.shape[: down.y.ndim - 1] if down.y.ndim > 1 else down.y.shape
         count = int(down.mask.sum()) if down.mask is not None else int(np.prod(positions))
+        if self.loss is not None and self.loss.per_sequence:
+            count = down.y.shape[0]
         self.trackers()[0].add(float(value), count)
         counts = getattr(down.y, "counts", None)
         others = [m for m in self.metrics if counts is None or not m.take_counts(counts)]

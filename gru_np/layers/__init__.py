@@ -7,5 +7,6 @@ from gru_np.layers.dropout import Dropout as Dropout
 from gru_np.layers.embedding import Embedding as Embedding
 from gru_np.layers.gru import GRU as GRU
 from gru_np.layers.gru import GRUCell as GRUCell
+from gru_np.layers.masking import Masking as Masking
 from gru_np.layers.normalization import LayerNormalization as LayerNormalization
 from gru_np.layers.reshape import Reshape as Reshape
