@@ -29,7 +29,7 @@ ORDER = [
         "streaming",
     ],
     ["model"],
-    ["_subjects", "gradcheck", "lessons", "gates", "decoding"],
+    ["_subjects", "gradcheck", "lessons", "gates", "decoding", "ctc_decoding"],
     ["text", "series", "speech", "interop"],
     ["cli"],
     ["__main__"],
