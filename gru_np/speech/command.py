@@ -1,0 +1,285 @@
+"""What is behind `gru-np transcribe` and `gru-np train-speech`.
+
+Each command is a pair: `..._arguments` describes its options to a parser, `..._run` does the work,
+writes to standard output, and leaves bad input to raise ValueError, whose message is one sentence.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gru_np.speech import dialling
+from gru_np.speech.alphabet import UNITS, Alphabet
+from gru_np.speech.audio import AudioFile, read_audio
+from gru_np.speech.corpus import TABLE, Utterance, read_corpus, split_corpus
+from gru_np.speech.errors import error_rates
+from gru_np.speech.features import KINDS, Features
+from gru_np.speech.plots import plot_posteriors
+from gru_np.speech.transcriber import Training, Transcriber
+
+CHECKPOINT = "speech.safetensors"
+
+
+def _say(line: str = "") -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------------------------ transcribe
+
+
+def transcribe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of gru-np transcribe.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from gru_np.speech.command import transcribe_arguments
+    >>> parser = argparse.ArgumentParser()
+    >>> transcribe_arguments(parser)
+    >>> parser.parse_args(["call.wav", "--times"]).times
+    True
+    """
+    add = parser.add_argument
+    add("audio", nargs="*", metavar="FILE", help="sound files; none runs the demonstration")
+    add("--model", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
+    add("--demo", action="store_true", help="learn dialling tones, transcribe an unseen number")
+    add("--times", action="store_true", help="show when each word was said, in seconds")
+    add("--beam", type=int, metavar="N", help="search with N prefixes; else the best path")
+    add("--stream", action="store_true", help="write while reading, as for live sound")
+    add("--plot", metavar="PNG", help="draw the posteriors over the spectrogram of one file")
+    add("--seed", type=int, default=0, help="of the demonstration (0)")
+
+
+def transcribe_run(args: argparse.Namespace) -> int:
+    """Run gru-np transcribe.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from gru_np.speech.command import transcribe_arguments, transcribe_run
+    >>> parser = argparse.ArgumentParser()
+    >>> transcribe_arguments(parser)
+    >>> transcribe_run(parser.parse_args(["a.wav", "--model", "missing.safetensors"]))
+    Traceback (most recent call last):
+        ...
+    gru_np.checkpoint.CheckpointError: missing.safetensors: there is no such file
+    """
+    if args.demo or not args.audio:
+        return demo(args.seed, args.plot)
+    transcriber = Transcriber.load(args.model)
+    if args.plot and len(args.audio) != 1:
+        raise ValueError(f"--plot draws one file, got {len(args.audio)}")
+    if args.stream and args.beam:
+        raise ValueError("--stream writes as it reads and cannot search; leave --beam out")
+    for path in args.audio:
+        name = f"{path}: " if len(args.audio) > 1 else ""
+        if args.stream:
+            sys.stdout.write(name)
+            transcript = _stream(transcriber, path)
+        else:
+            transcript = transcriber.transcribe(path, beam_width=args.beam)
+            _say(name + transcript.text)
+        if args.times:
+            for word in transcript.words:
+                _say(f"  {word.begin:8.2f} {word.end:8.2f}  {word.text}")
+    if args.plot:
+        _plot(transcriber, args.audio[0], args.plot)
+    return 0
+
+
+def _stream(transcriber: Transcriber, path: Any) -> Any:
+    """Write the text of a file piece by piece, as it becomes known."""
+    stream = transcriber.stream()
+    with AudioFile(path) as file:
+        from gru_np.speech.audio import require_rate
+
+        require_rate(path, file.rate, transcriber.features.rate)
+        for block in file.blocks(0.25):
+            sys.stdout.write(stream.feed(block))
+            sys.stdout.flush()
+    _say(stream.finish())
+    return stream.transcript
+
+
+def _plot(transcriber: Transcriber, sound: Any, path: str) -> None:
+    axes = plot_posteriors(transcriber, sound)
+    axes[0].figure.savefig(path, dpi=150)
+    _say(f"The posteriors are drawn in {path}")
+
+
+# ------------------------------------------------------------------------------------------ demo
+
+
+def demo(seed: int = 0, plot: str | None = None) -> int:
+    """Learn to read dialling tones, then transcribe a number that was not in the training."""
+    rng = np.random.default_rng(seed)
+    numbers = [dialling.random_number(rng) for _ in range(dialling.TRAINING_CALLS)]
+    calls = [dialling.dial(number, rng) for number in numbers]
+    minutes = sum(map(len, calls)) / dialling.RATE / 60
+    _say(f"Synthesised {len(calls)} calls, {minutes:.1f} minutes of dialling tones in noise.")
+    _say("Features: our own NumPy log-spectrogram, so no extra package is needed.")
+    transcriber = dialling.untrained(calls, seed)
+    _say(f"Training {transcriber.model.count_params():,} parameters with CTC:")
+    began = time.perf_counter()
+    transcriber.fit(
+        [transcriber.features(call) for call in calls],
+        numbers,
+        dialling.TRAINING,
+        lambda epoch, loss: _say(f"  epoch {epoch:2d}  loss {loss:7.3f} nats a call"),
+    )
+    _say(f"Trained in {time.perf_counter() - began:.1f} s.")
+
+    known = set(numbers)
+    while (number := dialling.random_number(rng, 8, 12)) in known:
+        pass
+    call = dialling.dial(number, rng)
+    stream = transcriber.stream()
+    _say(f"\nAn unseen call of {len(call) / dialling.RATE:.2f} s, heard in pieces of 0.1 s:")
+    pieces = [stream.feed(call[i : i + 800]) for i in range(0, len(call), 800)]
+    _say(f"  dialled   {number}\n  heard     {''.join(pieces) + stream.finish()}")
+    _say(f"  {stream.latency * 1000:.0f} ms of sound are needed to decide on a time step")
+    unseen = [dialling.random_number(rng) for _ in range(50)]
+    sounds = [dialling.dial(other, rng) for other in unseen]
+    right = sum(transcriber.transcribe(s).text == n for s, n in zip(sounds, unseen, strict=True))
+    _say(f"  and {right} of 50 more calls without any error")
+    if plot:
+        _plot(transcriber, call, plot)
+    return 0
+
+
+# ---------------------------------------------------------------------------------- train-speech
+
+
+def train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of gru-np train-speech.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from gru_np.speech.command import train_arguments
+    >>> parser = argparse.ArgumentParser()
+    >>> train_arguments(parser)
+    >>> parser.parse_args(["recordings"]).epochs
+    40
+    """
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help=f"sound files and {TABLE}: file, tab, transcript")
+    add("--transcripts", metavar="NAME", default=TABLE, help=f"name of the table ({TABLE})")
+    add("--checkpoint", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
+    add("--resume", action="store_true", help="go on with the run in --checkpoint")
+    add("--unit", choices=UNITS, default="character", help="what is recognised (character)")
+    add("--features", choices=KINDS[:-1], default="log_mel", help="(log_mel)")
+    add("--bins", type=int, default=40, help="mel bands, cepstra or bands (40)")
+    add("--deltas", type=int, default=0, choices=(0, 1, 2), help="changes over time (0)")
+    add("--stack", type=int, default=2, help="frames of 10 ms in a time step (2)")
+    add("--streaming", action="store_true", help="one direction only, to write while listening")
+    add("--units", type=int, default=128, help="size of each GRU (128)")
+    add("--layers", type=int, default=2, help="GRUs on top of each other (2)")
+    add("--dropout", type=float, default=0.3, help="behind each layer (0.3)")
+    add("--epochs", type=int, default=40, help="times over the recordings (40)")
+    add("--batch-size", type=int, default=16, help="utterances of a batch (16)")
+    add("--learning-rate", type=float, default=2e-3, help="first rate of Adam (0.002)")
+    add("--noise", type=float, default=0.3, help="added to normalised features (0.3)")
+    add("--augment", action="store_true", help="hide stretches of time and bands (SpecAugment)")
+    add("--validation", type=float, default=0.1, help="share of the recordings held out (0.1)")
+    add("--seed", type=int, default=0, help="decides everything random (0)")
+
+
+def train_run(args: argparse.Namespace) -> int:
+    """Run gru-np train-speech.
+
+    Examples
+    --------
+    >>> import argparse
+    >>> from gru_np.speech.command import train_arguments, train_run
+    >>> parser = argparse.ArgumentParser()
+    >>> train_arguments(parser)
+    >>> train_run(parser.parse_args(["no-such-folder"]))
+    Traceback (most recent call last):
+        ...
+    ValueError: no-such-folder/transcripts.tsv: there is no such file; it should hold a line for \
+each sound file: name, tab, transcript
+    """
+    utterances = read_corpus(args.folder, args.transcripts)
+    train, held_out = split_corpus(utterances, args.validation, args.seed)
+    sounds = {u.path: read_audio(u.path) for u in utterances}
+    rates = sorted({sound.rate for sound in sounds.values()})
+    if len(rates) > 1:
+        other = next(path for path, sound in sounds.items() if sound.rate != rates[-1])
+        raise ValueError(
+            f"{args.folder}: all files must have one rate, got {' and '.join(map(str, rates))} Hz "
+            f"({other} has {sounds[other].rate}); convert them first"
+        )
+    transcriber = _begin(args, train, [sounds[u.path].samples for u in train], rates[0])
+    features = transcriber.features
+    seconds = sum(len(sound.samples) / sound.rate for sound in sounds.values())
+    _say(
+        f"{len(train)} recordings to learn from, {len(held_out)} held out, {seconds / 60:.1f} "
+        f"minutes at {rates[0]} Hz; {len(transcriber.alphabet.symbols)} symbols"
+    )
+    transcriber.model.summary()
+    inputs = {u: features(sounds[u.path].samples) for u in utterances}
+    training = Training(
+        args.epochs, args.batch_size, args.learning_rate,
+        noise=args.noise, augment=args.augment, seed=args.seed,
+    )  # fmt: skip
+    began = time.perf_counter()
+
+    def report(epoch: int, loss: float) -> None:
+        line = f"epoch {epoch:3d}/{args.epochs}  loss {loss:8.3f} nats an utterance"
+        if held_out and (epoch % 5 == 0 or epoch == args.epochs):
+            line += "  held out: " + _measure(transcriber, held_out, inputs)
+        _say(f"{line}  {time.perf_counter() - began:6.0f} s")
+
+    transcriber.fit(
+        [inputs[u] for u in train], [u.text for u in train], training, report, args.checkpoint
+    )
+    _say(
+        f"The model is in {args.checkpoint}; let it listen with\n"
+        f"  gru-np transcribe FILE --model {args.checkpoint}"
+    )
+    return 0
+
+
+def _begin(
+    args: argparse.Namespace, train: list[Utterance], sounds: list[Any], rate: int
+) -> Transcriber:
+    """Make the transcriber, or take up the one of an unfinished run."""
+    if args.resume and Path(args.checkpoint).exists():
+        transcriber = Transcriber.load(args.checkpoint)
+        if transcriber.features.rate != rate:
+            raise ValueError(
+                f"{args.checkpoint}: was trained at {transcriber.features.rate} Hz, "
+                f"the recordings have {rate} Hz"
+            )
+        return transcriber
+    features = Features(
+        args.features, rate, args.bins, deltas=args.deltas, stack=args.stack,
+        normalize=None if args.streaming else "utterance",
+    )  # fmt: skip
+    if args.streaming:
+        features = features.fit(sounds)
+    return Transcriber.create(
+        features, Alphabet.of((u.text for u in train), args.unit), args.units, args.layers,
+        bidirectional=not args.streaming, dropout=args.dropout, seed=args.seed,
+    )  # fmt: skip
+
+
+def _measure(transcriber: Transcriber, held_out: list[Utterance], inputs: dict[Any, Any]) -> str:
+    """Say how wrong the transcripts of the held-out recordings are."""
+    from gru_np.ctc_decoding import greedy
+
+    scores = transcriber.log_probabilities_of([inputs[u] for u in held_out])
+    heard = [transcriber.transcript(greedy(log_y)).text for log_y in scores]
+    said = [u.text for u in held_out]
+    try:
+        rates = error_rates(said, heard)
+    except ImportError:
+        right = sum(a == b for a, b in zip(said, heard, strict=True))
+        return f"{right} of {len(said)} without error (pip install gru_np[audio] for error rates)"
+    return f"WER {100 * rates.wer:.1f} %, CER {100 * rates.cer:.1f} %"

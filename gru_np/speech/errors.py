@@ -1,0 +1,46 @@
+"""How wrong transcripts are: word and character error rates, by jiwer (extra `audio`)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class ErrorRates(NamedTuple):
+    """Shares of the words and of the characters that are wrong; 0 is perfect, 1 and more happen."""
+
+    wer: float
+    cer: float
+
+
+def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRates:
+    """Compare transcripts with what was said.
+
+        rate = (substitutions + deletions + insertions) / length of the references
+
+    summed over all utterances before the division.
+
+    Parameters
+    ----------
+    references, hypotheses : sequence of str
+        What was said and what was written down, in the same order. No reference is empty.
+
+    Returns
+    -------
+    ErrorRates
+
+    Raises
+    ------
+    ImportError
+        If jiwer is not installed, naming the extra.
+
+    Examples
+    --------
+    >>> from gru_np.speech import error_rates
+    >>> error_rates(["one two", "three"], ["one too", "three"])  # doctest: +SKIP
+    ErrorRates(wer=0.3333333333333333, cer=0.08333333333333333)
+    """
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ImportError("error rates need jiwer: pip install gru_np[audio]") from error
+    said, written = list(references), list(hypotheses)
+    return ErrorRates(float(jiwer.wer(said, written)), float(jiwer.cer(said, written)))

@@ -1,0 +1,70 @@
+"""What the network hears when: label posteriors over the spectrogram (extra `plot`)."""
+
+from typing import Any
+
+import numpy as np
+
+from gru_np.speech.audio import read_audio
+from gru_np.speech.features import Features
+from gru_np.speech.transcriber import Transcriber
+
+
+def plot_posteriors(
+    transcriber: Transcriber, sound: Any, least: float = 0.1, figure: Any = None
+) -> Any:
+    """Draw the posterior of each symbol over time, above the spectrogram of the sound.
+
+    Parameters
+    ----------
+    transcriber : Transcriber
+    sound : str, path or (N,) array
+        An utterance.
+    least : float
+        Symbols that never reach this probability are left out; the blank is drawn in grey.
+    figure : matplotlib Figure, optional
+        Where to draw.
+
+    Returns
+    -------
+    (2,) array of Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed, naming the extra.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.speech import Alphabet, Features, Transcriber, plot_posteriors
+    >>> features = Features("spectrogram", rate=8000, bins=16)
+    >>> transcriber = Transcriber.create(features, Alphabet("ab"), units=8, seed=0)
+    >>> axes = plot_posteriors(transcriber, np.zeros(8000))  # doctest: +SKIP
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install gru_np[plot]") from error
+    features = transcriber.features
+    samples = sound if isinstance(sound, np.ndarray) else read_audio(sound, features.rate).samples
+    y = np.exp(transcriber.log_probabilities(features(samples)))  # (T, V)
+    picture = Features("spectrogram", features.rate, bins=80).spectra(samples)
+    seconds = len(samples) / features.rate
+
+    figure = figure or plt.figure(figsize=(10, 5), layout="constrained")
+    top, bottom = figure.subplots(2, sharex=True)
+    times = np.arange(len(y)) * features.step_seconds
+    top.fill_between(times, y[:, 0], color="0.9", label="blank", step="post")
+    for label in range(1, y.shape[1]):
+        if y[:, label].max(initial=0) >= least:
+            symbol = transcriber.alphabet.decode([label])
+            top.step(times, y[:, label], where="post", label=repr(symbol))
+    for word in transcriber.transcribe(samples).words:
+        top.text((word.begin + word.end) / 2, 1.02, word.text, ha="center", va="bottom")
+    top.set(ylabel="posterior", ylim=(0, 1.12))
+    top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
+    bottom.imshow(
+        picture.T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.rate / 2000)
+    )
+    bottom.set(xlabel="time, s", ylabel="frequency, kHz", xlim=(0, seconds))
+    return np.array([top, bottom])
