@@ -23,6 +23,7 @@ from gru_np.layers import GRU, Dense, Dropout, Embedding
 from gru_np.model import Sequential
 from gru_np.optimizers import Adam
 from gru_np.schedules import CosineDecay
+from gru_np.speech import command as speech
 
 CHECKPOINT = "gru-np.safetensors"
 
@@ -119,6 +120,18 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_checkpoint(sub)
     gates.add_arguments(sub)
+
+    sub = command(
+        "transcribe", speech.transcribe_run, "Write down what is said in a sound file.",
+        "gru-np transcribe audio.wav --model speech.safetensors",
+    )  # fmt: skip
+    speech.transcribe_arguments(sub)
+
+    sub = command(
+        "train-speech", speech.train_run, "Train a transcriber on sound files and transcripts.",
+        "gru-np train-speech recordings/ --model speech.safetensors",
+    )  # fmt: skip
+    speech.train_arguments(sub)
 
     sub = command(
         "gradcheck", gradcheck, "Check the gradients of both forms of the GRU on this machine.",
