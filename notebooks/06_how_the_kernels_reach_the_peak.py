@@ -28,7 +28,7 @@ from time import perf_counter
 import numpy as np
 from matplotlib import pyplot as plt
 
-from gru_np import _plotting, kernels
+from gru_np import kernels
 
 ROOT = Path.cwd() if (Path.cwd() / "benchmarks").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
@@ -116,10 +116,9 @@ elif kernels.available():
         points[shape] = operations(*shape) / min(seconds) / 1e9
     _, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
     intensity = np.geomspace(0.2, 300, 200)
-    for k, (name, level) in enumerate({"L2 read GB/s": "L2", "triad GB/s": "memory"}.items()):
-        color, dash, _ = _plotting.LINES[k]
+    for name, level, dash in (("L2 read GB/s", "L2", "k-"), ("triad GB/s", "memory", "k--")):
         roofed = np.minimum(intensity * roof[name], roof["GFLOP/s"])
-        axis.plot(intensity, roofed, linestyle=dash, color=color, label=f"roof, data in {level}")
+        axis.plot(intensity, roofed, dash, label=f"roof, data in {level}")
     for shape, speed in points.items():
         axis.plot(operations(*shape) / bytes_moved(*shape), speed, "ko", markersize=5)
         axis.annotate(
@@ -139,8 +138,8 @@ else:
 # - **Activations.** A step also takes $3 B H$ values of $\sigma$ and $\tanh$. As calls of the C
 #   library they would cost more than the products; on vectors they are a few multiply-adds
 #   (`kernels/vector.py`), from the very functions of `equations.py`.
-# - **Passing over arrays.** NumPy runs a step as some twenty passes over $(B, 3H)$ arrays. The fused
-#   loop takes a tile of the product, applies the gates to it while it is in registers, and writes
+# - **Passing over arrays.** NumPy runs a step as some twenty passes over $(B, 3H)$ arrays. The
+#   fused loop takes a tile of the product, applies the gates to it while it is in registers, and writes
 #   $h'$ once.
 # - **Packing.** Panels of the weights are copied once a call into the order in which the tiles read
 #   them.

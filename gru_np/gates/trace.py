@@ -254,7 +254,7 @@ def trace(
 
     Notes
     -----
-    Memory: 13 numbers a unit and step, 20 with gradients.
+    Memory: 15 numbers a unit and step, 22 with gradients.
 
     Examples
     --------
