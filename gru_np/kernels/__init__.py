@@ -240,12 +240,17 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
     """
     if not available():
         return False
-    from gru_np.kernels import fused, streaming
+    from gru_np.kernels import fused, streaming, training
 
     for dtype in dtypes:
         x, W_ih, W_hh = (np.ones(shape, dtype) for shape in [(2, 3, 2), (12, 2), (12, 4)])
         h, saved = fused.gru_forward(x, None, W_ih, W_hh, None, None)
         fused.gru_backward(h, saved)
+        head = training.dense_cross_entropy(h, W_hh, None, np.zeros((3, 3), int), None, None, 9.0)
+        training.embedding_gradient(np.zeros((3, 3), int), head.dh, 2)
+        averages = training.Averages([(W_hh, np.zeros_like(W_hh), np.zeros_like(W_hh), None)])
+        averages.norms([head.dW])
+        averages.adam([head.dW], [1.0], [0.0], 0.0, 0.9, 0.999, 1e-7)
         stack = streaming.Stack([(W_ih, W_hh)], x[0], (W_hh[:, :4], None), softmax=True)
         stack.step(np.zeros(3, np.int64))
         ctc_loss(np.ones((1, 2, 3), dtype), *(np.ones(n, np.int64) for n in [(1, 1), 1, 1]))

@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from gru_np.kernels._jit import entry, inner
-from gru_np.kernels.matmul import DEPTH, INT64, address, clear, copy_row, tile_rows, transpose_tile
+from gru_np.kernels.matmul import DEPTH, INT64, address, clear, copy_row, transpose_tile
 from gru_np.kernels.vector import (
     ROWS,
     VECTORS,
@@ -135,7 +135,7 @@ def _choose():
         {"own_code": own_code},
         [f"def tile(rows, blocks, {arguments}):", "    own_code()"],
     )
-    for rows in range(ROWS, 0, -1):
+    for rows in (ROWS, 4, 2, 1) if ROWS > 4 else (ROWS, 2, 1):
         for blocks in (3, 2, 1):
             names[f"tile_{rows}_{blocks}"] = make_tile(rows, blocks)
             lines += [f"    if rows == {rows} and blocks == {blocks}:"]
@@ -145,6 +145,14 @@ def _choose():
 
 
 tile = _choose()
+
+
+@inner
+def tile_height(left):
+    """Rows of the next tile when `left` are left: few heights compile in little time."""
+    if left >= ROWS:
+        return ROWS
+    return 4 if left >= 4 else 2 if left >= 2 else 1
 
 
 @intrinsic
@@ -257,7 +265,7 @@ def logits(W, V, H, columns, p0, p1, n, first, panels):
                 depth = min(DEPTH, H - k0)
                 v = v0
                 while v < v1:
-                    rows = tile_rows(v1 - v)
+                    rows = tile_height(v1 - v)
                     tile(
                         rows, vectors, panels,
                         address(W, v * H + k0), 0, 1, H, right,
@@ -366,13 +374,15 @@ def input_gradient(W, V, H, p0, p1, n, first, panels, own, sums, slices, offsets
             vectors = panel_vectors(p, n, panels)
             width = vectors * L
             right = address(panels, (p - first) * V * 3 * L + v0 * width)
-            for q in range(slots):
+            j = 0
+            while j < H:
+                rows = tile_height(H - j)
                 tile(
-                    min(ROWS, H - q * ROWS), vectors, panels,
-                    address(own, slices + q * deep * ROWS), 0, ROWS, 1, right,
-                    address(own, sums + (p - p0) * H * 3 * L + q * ROWS * width),
-                    width, v0, 1, depth,
+                    rows, vectors, panels,
+                    address(own, slices + j // ROWS * deep * ROWS + j % ROWS), 0, ROWS, 1, right,
+                    address(own, sums + (p - p0) * H * 3 * L + j * width), width, v0, 1, depth,
                 )  # fmt: skip
+                j += rows
     for p in range(p0, p1):
         vectors = panel_vectors(p, n, panels)
         width = vectors * L
@@ -458,7 +468,7 @@ def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, ad
                     right = address(rows_out, (j0 * total + p * 3 * L * blocks) * L)
                     v = v0
                     while v < v1:
-                        rows = tile_rows(v1 - v)
+                        rows = tile_height(v1 - v)
                         tile(
                             rows, blocks, panels,
                             address(panels, (p - first) * V * 3 * L + v * width),
