@@ -63,6 +63,8 @@ def main():
     log_rest = lambda s: (mp.atanh(mp.sqrt(s)) / mp.sqrt(s) - 1) / s if s else mp.mpf(1) / 3  # noqa: E731
     widest = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     show("(exp(r) - 1 - r) / r^2, float32", fit(exp_rest, -half, half, 4), 12)
+    exp_short = lambda r: (mp.exp(r) - 1) / r if r else mp.mpf(1)  # noqa: E731
+    show("(exp(r) - 1) / r for sigmoid, float32", fit(exp_short, -half, half, 4), 12)
     show("(exp(r) - 1 - r) / r^2, float64", fit(exp_rest, -half, half, 10), 20)
     show("(atanh(s) / s - 1) / s^2 in s^2, float32", fit(log_rest, widest / 10**9, widest, 2), 12)
     show("(atanh(s) / s - 1) / s^2 in s^2, float64", fit(log_rest, widest / 10**9, widest, 6), 20)

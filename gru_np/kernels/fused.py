@@ -139,7 +139,7 @@ def gru_forward(
     pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, packed)
     flat_x, x_time, x_batch = flat_input(x, dtype)
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    size = block * U * 8 + chunk * block * (3 * U + I)
+    size = block * (U * 8 + 4 * REGISTER_BYTES // dtype.itemsize) + chunk * block * (3 * U + I)
 
     def task(i):
         kernel.forward(

@@ -64,6 +64,11 @@ def _pack_bias(bias, gates, first, H, packed, at):
     return end
 
 
+# Vectors of units that go through product and gates together: 24 KiB of sums on AVX2; fewer would
+# begin and end the gates' long chain of operations too often.
+TOGETHER = 256
+
+
 @entry
 def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E741
     """Pack all that a forward pass multiplies by or adds: input side, then hidden side."""
@@ -82,7 +87,7 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 
 
 @inner
-def _step_after(a_ih, a_hh, work, before, after, apart, states, saved, at, saved_apart, U, count):
+def _step_after(a_ih, a_hh, work, before, after, apart, saved, at, saved_apart, U, count):
     """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
     Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
@@ -92,15 +97,20 @@ def _step_after(a_ih, a_hh, work, before, after, apart, states, saved, at, saved
     L = lanes(work)
     for q in range(0, count, 2):
         p = min(q + 1, count - 1)
-        x, next_x, y, next_y = a_ih + 3 * L * q, a_ih + 3 * L * p, a_hh + 3 * L * q, a_hh + 3 * L * p
+        x, next_x, y, next_y = (
+            a_ih + 3 * L * q,
+            a_ih + 3 * L * p,
+            a_hh + 3 * L * q,
+            a_hh + 3 * L * p,
+        )
         a_hn = load_pair(work, y + 2 * L, next_y + 2 * L)
         h_next, r, z, n = gru_step(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, x + 2 * L, next_x + 2 * L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L), a_hn,
-            load_pair(states, before + q * apart, before + p * apart), sigmoid, tanh,
+            load_pair(work, before + q * apart, before + p * apart), sigmoid, tanh,
         )  # fmt: skip
-        store_pair(states, after + q * apart, after + p * apart, h_next)
+        store_pair(work, after + q * apart, after + p * apart, h_next)
         if at >= 0:
             u, v = at + q * saved_apart, at + p * saved_apart
             store_pair(saved, u, v, n)
@@ -110,7 +120,7 @@ def _step_after(a_ih, a_hh, work, before, after, apart, states, saved, at, saved
 
 
 @inner
-def _gates_before(a_ih, a_hh, state, r_z, H, work, states):
+def _gates_before(a_ih, a_hh, state, r_z, H, work):
     """First half of a step, reset before: r, z and r h into three rows at r_z."""
     own_code()
     L = lanes(work)
@@ -121,7 +131,7 @@ def _gates_before(a_ih, a_hh, state, r_z, H, work, states):
         r, z, rh = gru_gates(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L),
-            load_pair(states, state + u, state + v), sigmoid,
+            load_pair(work, state + u, state + v), sigmoid,
         )  # fmt: skip
         store_pair(work, r_z + u, r_z + v, r)
         store_pair(work, r_z + U + u, r_z + U + v, z)
@@ -129,7 +139,7 @@ def _gates_before(a_ih, a_hh, state, r_z, H, work, states):
 
 
 @inner
-def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work, states):
+def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work):
     """Second half of a step, reset before."""
     own_code()
     L = lanes(work)
@@ -140,9 +150,9 @@ def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work, states)
         h_next, n = gru_candidate(
             load_pair(work, a_ih + 3 * u + 2 * L, a_ih + 3 * v + 2 * L),
             load_pair(work, a_hn + u, a_hn + v), z,
-            load_pair(states, state + u, state + v), tanh,
+            load_pair(work, state + u, state + v), tanh,
         )  # fmt: skip
-        store_pair(states, after + u, after + v, h_next)
+        store_pair(work, after + u, after + v, h_next)
         if at >= 0:
             store_pair(saved, at + u, at + v, n)
             store_pair(saved, at + U + u, at + U + v, load_pair(work, r_z + u, r_z + v))
@@ -153,10 +163,10 @@ def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work, states)
 def units_together(rows, J, reset_after):
     """Return how many vectors of units go through product and gates together, of J.
 
-    For many rows one panel: its pre-activations are still in the first cache when the gates need
-    them. For few rows, and where the reset stands between two products, all.
+    For many rows a few panels, whose pre-activations the gates still find in the first cache. For
+    few rows, and where the reset stands between two products, all.
     """
-    return 1 if reset_after and rows > 2 else J
+    return min(J, max(1, TOGETHER // rows)) if reset_after and rows > 2 else J
 
 
 @inner
@@ -175,51 +185,50 @@ def project(x, x_row, packed, at, bias, I, U, rows, together, work, a_ih):  # no
 
 @inner
 def step(
-    a_ih, of, first, a_hh, before, after, states, saved, at, saved_row, valid, iv, packed, hh, H,
+    a_ih, of, first, a_hh, before, after, state_row, saved, at, saved_row, valid, iv, packed, hh, H,
     rows, reset_after, s,
 ):  # fmt: skip
     """One step of a block of rows: one place for every way to run forward.
 
-    a_ih is what `project` left in `s` for `of` rows, of which these are from `first` on; a_hh (6 U
-    a row if the reset comes before) is scratch in `s` too. States are rows of U in `states`, from
-    `before` to `after`. Row m saves at `at` + m * saved_row unless at < 0; valid[iv + m] says
-    whether it counts.
+    In `s` lie a_ih, as `project` left it for `of` rows, of which these are from `first` on; a_hh,
+    scratch of 6 U a row; and states, `state_row` apart, from `before` to `after`. Row m saves at
+    `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts.
     """
     own_code()
     L = lanes(s)
     J = (H + L - 1) // L
     U = J * L
     bias = hh + 3 * U * (H + 1)
-    h = address(states, before)
+    h = address(s, before)
     if reset_after:
         together = units_together(rows, J, True)
         for j in range(0, J, together):
             n = min(together, J - j)
             product(
-                h, U, packed, hh, packed, bias, 0,
+                h, state_row, packed, hh, packed, bias, 0,
                 s, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
-            x, here, there, to = a_ih + 3 * L * (j * of + first * n), j * L, j * L, -1
+            x, to = a_ih + 3 * L * (j * of + first * n), -1
             here, there = before + j * L, after + j * L
             if n == 1:
                 if at >= 0:
                     to = at + j * L
-                _step_after(x, a_hh, s, here, there, U, states, saved, to, saved_row, U, rows)
+                _step_after(x, a_hh, s, here, there, state_row, saved, to, saved_row, U, rows)
             else:
                 for m in range(rows):
                     if at >= 0:
                         to = at + j * L + m * saved_row
                     _step_after(
-                        x + 3 * L * n * m, a_hh + 3 * L * n * m, s, here + m * U, there + m * U,
-                        L, states, saved, to, L, U, n,
+                        x + 3 * L * n * m, a_hh + 3 * L * n * m, s, here + m * state_row,
+                        there + m * state_row, L, saved, to, L, U, n,
                     )  # fmt: skip
     else:
-        product(h, U, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J)
+        product(h, state_row, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J)
         r_z, a_hn = a_hh + 2 * U * rows, a_hh + 5 * U * rows
         x = a_ih + 3 * U * first
         for m in range(rows):
             _gates_before(
-                x + m * 3 * U, a_hh + m * 2 * U, before + m * U, r_z + m * 3 * U, H, s, states
+                x + m * 3 * U, a_hh + m * 2 * U, before + m * state_row, r_z + m * 3 * U, H, s
             )
         product(
             address(s, r_z + 2 * U), 3 * U, packed, hh + 2 * U * H, packed, bias + 2 * U, 0,
@@ -228,14 +237,14 @@ def step(
         for m in range(rows):
             to = at + m * saved_row if at >= 0 else -1
             _candidate_before(
-                x + m * 3 * U, a_hn + m * U, before + m * U, after + m * U, r_z + m * 3 * U,
-                saved, to, H, s, states,
+                x + m * 3 * U, a_hn + m * U, before + m * state_row, after + m * state_row,
+                r_z + m * 3 * U, saved, to, H, s,
             )  # fmt: skip
     if len(valid):
         for m in range(rows):
             if not valid[iv + m]:
                 # h[t + 1] = h[t]; what was saved is never used, but is defined
-                copy_row(states, before + m * U, states, after + m * U, U, U)
+                copy_row(s, before + m * state_row, s, after + m * state_row, U, U)
                 if at >= 0:
                     clear(saved, at + m * saved_row, at + (m + 1) * saved_row)
 
@@ -256,18 +265,17 @@ def forward(
     saved_row = (4 if reset_after else 3) * U
     hh = 3 * U * I
     b_ih = hh + 3 * U * H
-    # Without padding the states are read and written where they belong.
-    there = U == H
-    state, a_hh = 0, 2 * block * U
+    # Rows as far apart as a power of two would share few places in the first cache.
+    state_row = U + 2 * L
+    state, a_hh = 0, 2 * block * state_row
     a_ih = a_hh + 6 * block * U
     copies = a_ih + 3 * U * block * chunk
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
         together = units_together(rows, J, reset_after)
-        before, after = state, state + block * U
-        if not there:
-            for m in range(rows):
-                copy_row(h, (r0 + m) * H, scratch, before + m * U, H, U)
+        before, after = state, state + block * state_row
+        for m in range(rows):
+            copy_row(h, (r0 + m) * H, scratch, before + m * state_row, H, U)
         for t0 in range(0, T, chunk):
             steps = min(chunk, T - t0)
             # a_ih = W_ih x + b_ih
@@ -280,26 +288,17 @@ def forward(
                         source = (t0 + s) * x_time + (r0 + m) * x_batch
                         copy_row(x, source, scratch, copies + (s * rows + m) * I, I, I)
                 rows_of_x, x_row = address(scratch, copies), I
-            project(
-                rows_of_x, x_row, packed, 0, b_ih, I, U, steps * rows, together, scratch, a_ih
-            )
+            project(rows_of_x, x_row, packed, 0, b_ih, I, U, steps * rows, together, scratch, a_ih)
             for t in range(t0, t0 + steps):
                 at = (t * B + r0) * saved_row if len(saved) else -1
-                if there:
-                    step(
-                        a_ih, steps * rows, (t - t0) * rows, a_hh, (t * B + r0) * U,
-                        ((t + 1) * B + r0) * U, h, saved, at, saved_row,
-                        valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
-                    )  # fmt: skip
-                    continue
                 step(
-                    a_ih, steps * rows, (t - t0) * rows, a_hh, before, after, scratch,
+                    a_ih, steps * rows, (t - t0) * rows, a_hh, before, after, state_row,
                     saved, at, saved_row,
                     valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
                 )  # fmt: skip
                 before, after = after, before
                 for m in range(rows):
-                    copy_row(scratch, before + m * U, h, ((t + 1) * B + r0 + m) * H, H, H)
+                    copy_row(scratch, before + m * state_row, h, ((t + 1) * B + r0 + m) * H, H, H)
 
 
 @entry

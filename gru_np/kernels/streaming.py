@@ -97,7 +97,7 @@ def stream(tokens, x, table, packed, plan, before, after, y, B, no_mask, work):
         for m in range(B):
             copy_row(before, carried + m * H, work, state + m * U, H, U)
         step(
-            a_ih, B, 0, a_hh, state, next_state, work, packed, -1, 0, no_mask, 0, packed,
+            a_ih, B, 0, a_hh, state, next_state, U, packed, -1, 0, no_mask, 0, packed,
             at + 3 * U * I, H, B, reset_after != 0, work,
         )  # fmt: skip
         for m in range(B):

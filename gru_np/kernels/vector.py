@@ -1,7 +1,7 @@
 """A SIMD vector as a numba type, and the functions of `gru_np.equations` compiled on it.
 
 A `Vector` holds as many float32 or float64 lanes as a register of the host. `load`, `store` and
-`+ - * /` with vectors or numbers are all that the equations need beside tanh, so `sigmoid`, `tanh`,
+`+ - * /` with vectors or numbers are all that the equations need beside sigmoid and tanh, so
 `gru_step` and the rest are compiled here from their one source, unchanged.
 
 No fast-math flag is set anywhere: a product and a sum fuse only where `fma` says so. The bits of a
@@ -233,6 +233,22 @@ class Emit:
         e = self.fma(scale, p, b.fsub(scale, self.const(1)))
         return self.call("copysign", b.fdiv(e, b.fadd(e, self.const(2))), x)
 
+    def sigmoid(self, x):
+        """1 / (1 + exp(-x)); in float64 (1 + tanh(x / 2)) / 2, whose steps are all at hand."""
+        b, one, half = self.builder, self.const(1), self.const(0.5)
+        if not self.single:
+            return self.fma(half, self.tanh(b.fmul(half, x)), half)
+        # As in tanh; the ends make 2^n the bits of infinity and of zero, for sigmoid's 0 and 1.
+        x = self.clip(x, -89, 88)
+        round_ = self.const(1.5 * 2**23 + 127)
+        t = self.fma(x, self.const(-LOG2_E), round_)
+        n = b.fsub(t, round_)
+        scale = b.bitcast(b.shl(b.bitcast(t, self.int), self.int_const(23)), self.type)
+        # of opposite sign: x + n ln 2 = -r
+        r = self.fma(n, self.const(LN2), x)
+        odd = [c * (-1) ** k for k, c in zip((5, 4, 3, 2, 1, 0), (*EXP_SHORT, 1), strict=True)]
+        return b.fdiv(one, self.fma(scale, self.horner(r, odd), one))
+
 
 # Highest power first; from benchmarks/activation_fit.py.
 LOG2_E = 1.4426950408889634
@@ -241,6 +257,8 @@ LN2_SINGLE = (0.693359375, -2.1219444005469057e-4)  # 9 bits, then the rest
 LN2_DOUBLE = (0.6931471803691238, 1.9082149292705877e-10)  # 33 bits, then the rest
 TANH_LAST = 9.2  # from 9.02 on, tanh rounds to 1 in float32
 EXP_SINGLE = (0.00139000058375, 0.00836313811553, 0.0416668688606, 0.166665773387, 0.499999995291)
+# exp itself, but for its last term 1, to a relative 1.5e-7: enough for sigmoid
+EXP_SHORT = (0.00833272561576, 0.0418750957322, 0.16666942087, 0.499993770751, 0.999999945483)
 EXP_DOUBLE = (
     2.0889547721013698541e-9, 2.5105172045389129311e-8, 2.7557349055648347436e-7,
     2.7557255518097475194e-6, 0.000024801587246389196977, 0.00019841269874717794329,
@@ -481,7 +499,22 @@ def fma(typingctx, a, b, c):
 # --------------------------------------------------------------------- the equations, compiled
 
 
-sigmoid = inner(equations.sigmoid)
+@intrinsic
+def _logistic(typingctx, a):
+    """Compute `equations.sigmoid` without its way over tanh: half the operations."""
+
+    def emit(context, builder, sig, args):
+        return Emit(context, builder, sig.args[0]).sigmoid(*args)
+
+    return a(a), emit
+
+
+@inner
+def sigmoid(a):
+    """Logistic function, 1 / (1 + exp(-a))."""
+    return _logistic(a)
+
+
 sigmoid_derivative = inner(equations.sigmoid_derivative)
 tanh = inner(equations.tanh)
 tanh_derivative = inner(equations.tanh_derivative)
