@@ -396,8 +396,6 @@ def main() -> None:
             print(f"{name}: skipped, {args.data / TASKS[name][1]} is not there")
             continue
         print(f"{name}, {who}", flush=True)
-        if args.again:
-            (args.work / f"{name}-{who}.safetensors").unlink(missing_ok=True)
         found = args.work / f"{name}-{who}.json"
         command = [sys.executable, "-m", "benchmarks.results_speech", "--data", args.data]
         command += ["--only", name, "--contestants", who, "--work", args.work, "--worker", found]
@@ -408,6 +406,7 @@ def main() -> None:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_markdown(results)
+        (args.work / f"{name}-{who}.safetensors").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
