@@ -120,7 +120,7 @@ def _digits(data: Path) -> list[tuple[str, str, int, np.ndarray]]:
 
 
 def _digit_task(train: list, test: list, **training: object) -> Task:
-    settings = {"epochs": 20, "noise": 0.3, "batch_size": 32, "augment": True} | training
+    settings = {"epochs": 24, "noise": 0.3, "batch_size": 32} | training
     return Task(
         {"kind": "log_mel", "rate": 8000, "bins": 40},
         "word",
