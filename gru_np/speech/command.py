@@ -67,7 +67,8 @@ def transcribe_run(args: argparse.Namespace) -> int:
     >>> transcribe_run(parser.parse_args(["a.wav", "--model", "missing.safetensors"]))
     Traceback (most recent call last):
         ...
-    gru_np.checkpoint.CheckpointError: missing.safetensors: cannot be read: No such file or directory
+    gru_np.checkpoint.CheckpointError: missing.safetensors: cannot be read: No such file or \
+directory
     """
     if args.demo or not args.audio:
         return demo(args.seed, args.plot)
