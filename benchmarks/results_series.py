@@ -409,8 +409,8 @@ def classify_run(folder: Path, name: str, epochs: int | None) -> dict[str, Any]:
         right = model.predict(xt, batch_size=256).argmax(axis=-1) == yt
         found["gru_np"].append(float(right.mean()))
         began = time.perf_counter()
-        found["torch"].append(classify_torch(start, x, y, xv, yv, xt, yt, rate=rate, held=held,
-                                             epochs=epochs, batch_size=batch_size, seed=seed))  # fmt: skip
+        settings = {"rate": rate, "held": held, "epochs": epochs, "batch_size": batch_size}
+        found["torch"].append(classify_torch(start, x, y, xv, yv, xt, yt, **settings, seed=seed))
         found["seconds"]["torch"] += time.perf_counter() - began
     return {
         "kind": "classify", **found, "epochs": epochs, "model": repr(start.layers[0]),
@@ -497,8 +497,11 @@ def tables(results: dict[str, Any]) -> str:
                 f"| {TITLES[name]} | `{p['model']}` | {ours:.2f} % | {theirs:.2f} % | "
                 f"{p['seconds']['gru_np']:.0f} | {p['seconds']['torch']:.0f} |"
             )
-        lines += ["", "Mean of three seeds, last epoch, for the two small sets; for MNIST one seed, "
-                  "the epoch with the least loss on 5,000 training images held out."]  # fmt: skip
+        lines += [
+            "",
+            "Mean of three seeds, last epoch, for the two small sets; for MNIST one seed, "
+            "the epoch with the least loss on 5,000 training images held out.",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 

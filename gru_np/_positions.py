@@ -71,7 +71,7 @@ def to_rows(
             y_true = y_true[..., None]
         if outputs > 1 and (F % outputs or y_true.shape != (*positions, D)):
             raise ValueError(
-                f"{who}: y_pred must have {outputs} numbers for each of the targets, whose shape is "
+                f"{who}: y_pred must have {outputs} numbers for each target, targets are "
                 f"{spell(y_true.shape)}, got {spell(shape)}"
             )
         if outputs == 1 and y_true.shape != y_pred.shape:

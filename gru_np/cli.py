@@ -23,6 +23,7 @@ from gru_np.layers import GRU, Dense, Dropout, Embedding
 from gru_np.model import Sequential
 from gru_np.optimizers import Adam
 from gru_np.schedules import CosineDecay
+from gru_np.series import command as forecast
 from gru_np.speech import command as speech
 
 CHECKPOINT = "gru-np.safetensors"
@@ -120,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_checkpoint(sub)
     gates.add_arguments(sub)
+
+    forecast.add_arguments(command("forecast", forecast.run, forecast.SUMMARY, forecast.EXAMPLE))
 
     sub = command(
         "transcribe", speech.transcribe_run, "Write down what is said in a sound file.",

@@ -616,7 +616,7 @@ class GaussianNLL(_Density):
     _outputs = 2
 
     def _density(self, t: Array, *parameters: Array) -> tuple[Array, tuple[Array, ...]]:
-        return gaussian(t, *parameters, floor=self.floor)
+        return gaussian(t, *parameters, floor=self.floor)  # type: ignore[arg-type, misc]
 
 
 class StudentTNLL(_Density):
@@ -647,7 +647,7 @@ class StudentTNLL(_Density):
     _outputs = 3
 
     def _density(self, t: Array, *parameters: Array) -> tuple[Array, tuple[Array, ...]]:
-        return student_t(t, *parameters, floor=self.floor)
+        return student_t(t, *parameters, floor=self.floor)  # type: ignore[arg-type, misc]
 
 
 # -------------------------------------------------------------------------- unaligned sequences

@@ -1,19 +1,19 @@
 """Time series: forecasts that say how far they can be trusted.
 
-    table.py        Series: columns over time; from arrays, data frames, dicts
-    csvfile.py      read_csv: the same from a file
-    clock.py        times, steps, gaps, the calendar
-    windows.py      split, Scaling (training rows only, by construction), windows
-    naive.py        persistence, drift, seasonal naive: what a model has to beat
-    scores.py       MAE, RMSE, sMAPE, MASE, CRPS, coverage
-    features.py     what the GRU reads at each step, and what its outputs are measured from
-    heads.py        numbers, quantiles, densities
-    forecasting.py  Forecaster: fit, forecast, save, load
-    stream.py       one observation in, the next forecast out
-    backtest.py     rolling origins, and the report
-    plots.py        pictures (matplotlib)
-    demo.py         mackey_glass, a series made on the spot
-    command.py      gru-np forecast
+table.py        Series: columns over time; from arrays, data frames, dicts
+csvfile.py      read_csv: the same from a file
+clock.py        times, steps, gaps, the calendar
+windows.py      split, Scaling (training rows only, by construction), windows
+naive.py        persistence, drift, seasonal naive: what a model has to beat
+scores.py       MAE, RMSE, sMAPE, MASE, CRPS, coverage
+features.py     what the GRU reads at each step, and what its outputs are measured from
+heads.py        numbers, quantiles, densities
+forecasting.py  Forecaster: fit, forecast, save, load
+stream.py       one observation in, the next forecast out
+backtest.py     rolling origins, and the report
+plots.py        pictures (matplotlib)
+demo.py         mackey_glass, a series made on the spot
+command.py      gru-np forecast
 """
 
 from gru_np.series.backtest import Report, backtest

@@ -147,7 +147,7 @@ def backtest(
         first = seen - 1 if first is None else first
         if first < seen - 1:
             raise ValueError(
-                f"backtest: the first origin must be row {seen - 1} or later, because the model was "
+                f"backtest: the first origin must be row {seen - 1} or later, as the model was "
                 f"trained on the rows before; got {first}"
             )
     elif first is None:
@@ -171,7 +171,9 @@ def backtest(
         pieces = []
         for begin in range(0, len(origins), step):
             part = origins[begin : begin + step]
-            settings = forecaster.get_config()["settings"] if forecaster.model else _asked(forecaster)
+            settings = (
+                forecaster.get_config()["settings"] if forecaster.model else _asked(forecaster)
+            )
             forecaster = Forecaster(**settings).fit(data, int(part[0]) + 1, verbose=verbose)
             pieces.append(forecaster.predict(data, part))
         point, quantiles = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
@@ -293,7 +295,7 @@ def _warnings(
         if abs(inside - share) > 0.1:
             width = "narrow" if inside < share else "wide"
             warnings.append(
-                f"{column}: the {share:.0%} intervals held {inside:.0%} of the values; they are too "
+                f"{column}: the {share:.0%} intervals held {inside:.0%} of the values; too "
                 f"{width}.".replace("%", " %")
             )
     return warnings
@@ -334,7 +336,7 @@ def repeats_last_value(own: Array, origins: Array, first_step: Array) -> str:
     if moved == 0 or error < 0.95 * moved or from_last >= min(error, moved):
         return ""
     return (
-        f"the model only repeats the last value: its forecasts of one step are {from_last:.3g} from "
+        f"the model only repeats the last value: its forecasts of a step are {from_last:.3g} from "
         f"the value before and {error:.3g} from the one they are for; repeating the value before "
         f"is off by {moved:.3g}."
     )

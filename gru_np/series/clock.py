@@ -19,7 +19,8 @@ MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND, 604_800 *
 # Tried in this order on a whole column; the two with day and month in doubt decide by the grid.
 FORMATS = (
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m", "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y%m%d%H", "%Y%m%d", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M",
+    "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y%m%d%H", "%Y%m%d", "%Y-%m-%d %H",
+    "%Y %m %d %H:%M", "%Y %m %d %H", "%Y %m %d", "%Y %m", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M",
     "%d.%m.%Y", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M",
     "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%b %d %Y", "%d %b %Y", "%d-%b-%Y", "%b %Y", "%b-%Y", "%Y",
 )  # fmt: skip
@@ -102,14 +103,21 @@ class Clock:
             return _count(self.step // 12, "year") if self.step % 12 == 0 else _count(
                 self.step, "month"
             )  # fmt: skip
-        for size, name in ((WEEK, "week"), (DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"), (1000, "millisecond")):
+        for size, name in (
+            (WEEK, "week"),
+            (DAY, "day"),
+            (HOUR, "hour"),
+            (MINUTE, "minute"),
+            (SECOND, "second"),
+            (1000, "millisecond"),
+        ):
             if self.step % size == 0:
                 return _count(self.step // size, name)
         return _count(self.step, "microsecond")
 
     def __repr__(self) -> str:
         first, last = (self.spell(time) for time in self._times[[0, -1]])
-        even = "" if self.even else " (uneven: each row is one step)"
+        even = "" if self.even or self.business else " (uneven: each row is one step)"
         return f"step {self.step_name}{even}; {first} to {last}"
 
     def seasons(self) -> list[int]:
@@ -180,7 +188,8 @@ class Clock:
         step = int(values[counts.argmax()])
         on_grid, position = not ((ticks - ticks[0]) % step).any(), (ticks - ticks[0]) // step
         added = int(position[-1]) + 1 - rows
-        if unit != "row" and step == DAY and np.is_busday(times.astype("M8[D]")).all():
+        skips = unit != "row" and step == DAY and bool(added)
+        if skips and np.is_busday(times.astype("M8[D]")).all():
             clock = cls(times, "us", DAY, False, business=True)
             absent = np.busday_count(times[0].astype("M8[D]"), times[-1].astype("M8[D]"))
             skipped = int(absent) + 1 - rows
@@ -250,10 +259,12 @@ def _require_distinct(times: Array, order: Array) -> None:
     same = np.flatnonzero(times[1:] == times[:-1])
     if same.size:
         first, second = sorted(int(order[i]) + 1 for i in (same[0], same[0] + 1))
-        shown = str(times[same[0]]).replace("T", " ")
+        unit = "row" if times.dtype.kind in "iu" else "us"
+        shown = Clock(times, unit, DAY if unit == "us" else 1, True).spell(times[same[0]])
+        many = "1 timestamp occurs" if len(same) == 1 else f"{len(same):,} timestamps occur"
         raise ValueError(
-            f"{len(same):,} timestamps occur twice, the first is {shown} in rows {first} and "
-            f"{second}; a series needs one row for each time (is this several series in one table?)"
+            f"{many} twice, the first is {shown} in rows {first} and {second}; a series needs one "
+            "row for each time (is this several series in one table?)"
         )
 
 
@@ -302,8 +313,8 @@ def column_times(names: Sequence[str], columns: Sequence[Any]) -> Array:
     is_integer = values.dtype.kind in "iu"
     if is_integer and values.size:
         low, high = int(values.min()), int(values.max())
-        in_years = names[0].strip().lower() == "year" and 0 < low and high < 10_000
-        in_days = 18_000_101 <= low and high <= 29_991_231
+        in_years = names[0].strip().lower() == "year" and low > 0 and high < 10_000
+        in_days = low >= 18_000_101 and high <= 29_991_231
         if in_years or in_days:
             return parse_times([str(value) for value in values])
     return as_times(values)
@@ -341,7 +352,9 @@ def parse_times(texts: Sequence[str]) -> Array:
             return iso
         row = failed_at + 1
         like = f" as the rows before it are ({best})" if best else ""
-        raise ValueError(f"row {row}: {texts[failed_at]!r} is not a date written{like or ' plainly'}")
+        raise ValueError(
+            f"row {row}: {texts[failed_at]!r} is not a date written{like or ' plainly'}"
+        )
     # 3/4/2004 is March or April: the right reading is the one with fewer kinds of steps.
     return min(readings, key=lambda times: len(np.unique(np.diff(times))))
 

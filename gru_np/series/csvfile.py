@@ -14,7 +14,9 @@ from gru_np._aliases import Array
 from gru_np.series.clock import column_times, parse_times
 from gru_np.series.table import Series, is_time_name, require_column
 
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "-", "--", "?", ".", "#n/a", "missing"))
+MISSING = frozenset(
+    ("", "na", "n/a", "nan", "null", "none", "-", "--", "?", ".", "#n/a", "missing")
+)
 
 
 def read_csv(
@@ -24,7 +26,7 @@ def read_csv(
     gaps: str = "auto",
     missing: Sequence[Any] = (),
 ) -> Series:
-    """Read a CSV file with a header: a column of times, and columns of numbers.
+    r"""Read a CSV file with a header: a column of times, and columns of numbers.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def read_csv(
     >>> from gru_np import series
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "a.csv")
-    ...     _ = path.write_text("day,level,note\\n2024-05-01,3.5,cold\\n2024-05-02,NA,\\n")
+    ...     _ = path.write_text("day,level,note\n2024-05-01,3.5,cold\n2024-05-02,NA,\n")
     ...     series.read_csv(path)["level"]
     array([3.5, nan])
     """
@@ -91,9 +93,7 @@ def _read(
         raise ValueError("there is a single row of data; a series needs many")
     for cells, number in zip(lines, numbers, strict=True):
         if len(cells) != len(header):
-            raise ValueError(
-                f"line {number} has {len(cells)} cells, the header has {len(header)}"
-            )
+            raise ValueError(f"line {number} has {len(cells)} cells, the header has {len(header)}")
     table = {key: [cells[i] for cells in lines] for i, key in enumerate(header)}
     if len(table) < len(header):
         twice = next(key for key in header if header.count(key) > 1)
@@ -164,8 +164,11 @@ def _split(text: str) -> tuple[list[str], list[list[str]], list[int], bool]:
 
 
 def _find_times(table: dict[str, list[str]]) -> list[str]:
-    """Find the column of times by its name, else by its first entries; two if they are split."""
+    """Find the column of times by its name, else by its first entries; several if split."""
     named = [key for key in table if is_time_name(key)]
+    lower = {key.strip().lower(): key for key in table}
+    if {"year", "month"} <= lower.keys():
+        return [lower[part] for part in ("year", "month", "day", "hour") if part in lower]
     if [key.lower() for key in named[:2]] == ["date", "time"]:
         return named[:2]
     if named:

@@ -13,7 +13,8 @@ All in scaled values z; t is a step, m the season, H the horizon. A step's featu
 A missing value enters as 0, the mean, beside its flag. The outputs are measured from a base, the
 naive forecast that was best on the training rows, in units of its error there:
 
-    z_{t+h} = base_{t,h} + unit · output_h,     base = 0 ("none"), z_t ("last") or z_{t+h-mk} ("season")
+    z_{t+h} = base_{t,h} + unit · output_h
+    base    = 0 ("none"), z_t ("last") or z_{t+h-mk} ("season")
 
 so an untrained model is a naive forecast, and training learns what is left to learn.
 """
@@ -72,9 +73,13 @@ def row_features(
     if season is not None:
         parts.append((now - season) / np.array(layout.seasonal_change))
     parts.append(past)
-    seen = np.concatenate([now, past], axis=-1)[..., layout.flags]
-    parts += [np.isnan(seen).astype(now.dtype), known, calendar]
-    return np.nan_to_num(np.concatenate(parts, axis=-1), nan=0.0)
+    if layout.flags:
+        seen = np.concatenate([now, past], axis=-1)[..., layout.flags]
+        parts.append(np.isnan(seen).astype(now.dtype))
+    parts += [known, calendar]
+    row = np.concatenate(parts, axis=-1)
+    row[np.isnan(row)] = 0
+    return row
 
 
 def all_features(layout: Layout, z: Array, calendar: Array) -> Array:

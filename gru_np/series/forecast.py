@@ -73,9 +73,11 @@ class Forecast(NamedTuple):
         with open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(self.table(share))
 
-    def __repr__(self) -> str:
-        low, high = self.interval(0.8)
-        cells = [["time", *(c for name in self.columns for c in (name, "80 % interval"))]]
+    def text(self, share: float = 0.8) -> str:
+        """Write times, points and intervals under each other."""
+        low, high = self.interval(share)
+        title = f"{100 * share:.4g} % interval"
+        cells = [["time", *(c for name in self.columns for c in (name, title))]]
         digits = [decimals(self.quantiles[:, d]) for d in range(len(self.columns))]
         for h, time in enumerate(self.time):
             row = [self.clock.spell(time)]
@@ -83,6 +85,9 @@ class Forecast(NamedTuple):
                 row += [f"{self.point[h, d]:.{n}f}", f"{low[h, d]:.{n}f} .. {high[h, d]:.{n}f}"]
             cells.append(row)
         return aligned(cells)
+
+    def __repr__(self) -> str:
+        return self.text()
 
 
 def decimals(values: Array) -> int:

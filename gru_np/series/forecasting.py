@@ -1,6 +1,6 @@
 """The forecaster: a GRU that reads a series step by step and says at each what comes next.
 
-    z_1 ... z_t  ->  features  ->  GRU  ->  Dense  ->  outputs for t+1 ... t+H  ->  numbers, quantiles
+    z_1 ... z_t -> features -> GRU -> Dense -> outputs for t+1 ... t+H -> numbers, quantiles
 
 At every step of a training window the model forecasts all H steps, so one pass over the rows makes
 the forecasts from every origin, and one `push` of a stream costs one step. See `features.py`.
@@ -227,7 +227,7 @@ class Forecaster:
         return self
 
     def build_model(self) -> Sequential:
-        """Make the untrained model for the layout: GRUs, a Dense layer, P numbers a future value."""
+        """Make the untrained model: GRUs, a Dense layer, P numbers a future value."""
         layers: list[Any] = []
         for _ in range(self.layers):
             layers.append(GRU(self.units, return_sequences=True))
@@ -273,7 +273,9 @@ class Forecaster:
         if season * 2 > len(z):
             season = 1
         if self.base == "season" and season == 1:
-            raise ValueError("Forecaster: base 'season' needs a season, and none was found; give it")
+            raise ValueError(
+                "Forecaster: base 'season' needs a season, and none was found; give it"
+            )
         seasonal = features.shifted(carry(own, season), season) if season > 1 else own * np.nan
         gaps = np.flatnonzero(np.isnan(z[:, : D + Q]).any(axis=0))
         steady = features.is_steady(own)
@@ -296,11 +298,17 @@ class Forecaster:
         calendar = self._calendar(clock)
         choices = features.BASES[: 3 if season > 1 else 2] if self.base == "auto" else (self.base,)
         layouts = [layout(base) for base in choices]
-        errors = [features.probe(one, z, calendar) for one in layouts] if len(layouts) > 1 else [0]
-        best = layouts[int(np.argmin(errors))]
         origins = np.arange(len(own) - 1)
-        error = features.truths(own, origins, best.horizon) - features.bases(best, own, origins)
-        self.unit = np.array(features.spread(error.reshape(-1, D)))
+
+        def unit(one: Layout) -> list[float]:
+            left = features.truths(own, origins, one.horizon) - features.bases(one, own, origins)
+            return features.spread(left.reshape(-1, D))
+
+        errors = [features.probe(one, z, calendar) for one in layouts] if len(layouts) > 1 else [0]
+        # Of bases from which a linear model does alike, the one that leaves least to learn.
+        alike = [one for one, e in zip(layouts, errors, strict=True) if e <= 1.02 * min(errors)]
+        best = min(alike, key=lambda one: sum(unit(one)))
+        self.unit = np.array(unit(best))
         return best
 
     def _calendar(self, clock: Clock) -> Array:
@@ -392,9 +400,7 @@ class Forecaster:
 
     # -------------------------------------------------------------------------------- forecasting
 
-    def forecast(
-        self, series: Series, origin: int | None = None, levels: Any = LEVELS
-    ) -> Forecast:
+    def forecast(self, series: Series, origin: int | None = None, levels: Any = LEVELS) -> Forecast:
         """Forecast the H steps after a row.
 
         Parameters
@@ -428,9 +434,7 @@ class Forecaster:
             tuple(float(q) for q in levels), here.clock,
         )  # fmt: skip
 
-    def predict(
-        self, series: Series, origins: Array, levels: Any = LEVELS
-    ) -> tuple[Array, Array]:
+    def predict(self, series: Series, origins: Array, levels: Any = LEVELS) -> tuple[Array, Array]:
         """Forecast from many origins in one pass over the rows.
 
         Returns
@@ -482,6 +486,8 @@ class Forecaster:
         outputs = []
         layers = self.model.layers
         kept: list[list[Array]] = [[] for layer in layers if isinstance(layer, GRU)]
+        order = np.argsort(np.argsort(origins, kind="stable"), kind="stable")
+        origins = np.sort(origins, kind="stable")
         for begin in range(0, len(x), CHUNK):
             piece, number = x[None, begin : begin + CHUNK], 0
             here = origins[(origins >= begin) & (origins < begin + CHUNK)] - begin
@@ -500,7 +506,6 @@ class Forecaster:
                 piece = layer(piece)
             outputs.append(piece[0])
             states = after
-        order = np.argsort(np.argsort(origins, kind="stable"), kind="stable")
         return (
             np.concatenate(outputs)[order],
             [np.concatenate(of_layer)[order] for of_layer in kept],
@@ -521,13 +526,12 @@ class Forecaster:
         tape = np.where((place < 0)[..., None], 0, np.nan_to_num(filled[np.maximum(place, 0)]))
         tape[:, -1] = np.nan_to_num(carry(z[: len(x), :D])[origins])
         tape = np.repeat(np.concatenate([tape, np.zeros((n, H, D))], axis=1), S, axis=0)
-        gru = iter(states)
+        gru, stepper = iter(states), self.stepper()
         state: Any = [
             np.repeat(next(gru), S, axis=0) if isinstance(layer, GRU) else None
-            for layer in self.model.layers
+            for layer in stepper.layers
         ]
         out = np.repeat(out, S, axis=0)
-        stepper = self.stepper()
         ahead, calendar = self._ahead(z, clock, origins)
         for h in range(H):
             now = m + h  # where z_{t+h+1} goes
@@ -535,7 +539,7 @@ class Forecaster:
             out = out.reshape(n * S, D, self.head.size)
             drawn = self.head.centre(out) if self.head.is_point else self.head.draw(out, rng)
             # A diverging path is held where nothing was ever seen.
-            tape[:, now] = np.clip(base + self.unit * drawn, -50, 50)
+            tape[:, now] = np.clip(base + self.unit * drawn, -50, 50)  # type: ignore[operator]
             if h + 1 == H:
                 break
             row = features.row_features(
@@ -567,7 +571,7 @@ class Forecaster:
         return known, clock.calendar(times)[0][place]
 
     def stepper(self) -> Sequential:
-        """Give the model without its last layer, for single steps: they run in one compiled call."""
+        """Give the model without its last layer: single steps run in one compiled call."""
         model = Sequential(dtype=self.model.dtype, seed=self.seed)
         model.layers = self.model.layers[:-1]
         model.input_shape = self.model.input_shape
@@ -604,6 +608,21 @@ class Forecaster:
                     f"after the last value of {', '.join(self.targets)}; add these rows, with the "
                     "target left empty"
                 )
+
+    def _is_layout(self, layout: Layout) -> bool:
+        """Answer whether a layout, perhaps out of a damaged file, is one of this forecaster."""
+        D, Q, K = len(self.targets), len(self.past), len(self.known)
+        return (
+            [*layout.targets, *layout.past, *layout.known] == list(range(D + Q + K))
+            and (len(layout.targets), len(layout.past)) == (D, Q)
+            and layout.horizon == self._model_horizon
+            and type(layout.season) is int
+            and layout.season >= 1
+            and layout.base in features.BASES[: 3 if layout.season > 1 else 2]
+            and set(layout.flags) <= set(range(D + Q))
+            and len(layout.change) == len(layout.seasonal_change) == D
+            and all(size > 0 for size in (*layout.change, *layout.seasonal_change))
+        )
 
     def stream(self, series: Series | None = None) -> Any:
         """Give a `Stream` that takes one observation at a time; it reads `series` first."""
@@ -681,10 +700,13 @@ class Forecaster:
                 and spread in ((), (made.horizon, D, len(LEVELS)))
                 and model.input_shape is not None
                 and model.input_shape[-1] == made.layout.size
+                and made._is_layout(made.layout)
                 and output == made.layout.horizon * D * made.head.size
             )
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise ValueError(f"{who}: the settings of its forecaster are damaged: {error}") from None
+            raise ValueError(
+                f"{who}: the settings of its forecaster are damaged: {error}"
+            ) from None
         if not fits:
             raise ValueError(f"{who}: the settings of its forecaster do not fit the weights")
         made.model = model

@@ -41,7 +41,7 @@ class Head:
     def __init__(self, kind: str = "quantiles", quantiles: Sequence[float] = QUANTILES):
         require_choice("Forecaster", "loss", kind, KINDS)
         self.kind = kind
-        self.loss: losses.Loss = {
+        self.loss: losses.Loss = {  # type: ignore[operator]
             "quantiles": lambda: losses.Pinball(quantiles),
             "gaussian": losses.GaussianNLL,
             "student-t": losses.StudentTNLL,

@@ -94,7 +94,7 @@ def find_season(values: Array, clock: Clock | None = None) -> int:
     """Find the season of training rows (N, C), in rows; 1 if there is none.
 
     Of the periods the calendar suggests (a day, a week, a year), of which there must be two at
-    least, and of the strongest peak of the autocorrelation, the one with the least mean
+    least, and of the strongest peaks of the autocorrelation, the one with the least mean
     |x_t - x_{t-m}| over the columns, each in units of its spread.
 
     Examples
@@ -108,30 +108,33 @@ def find_season(values: Array, clock: Clock | None = None) -> int:
     candidates = [m for m in (clock.seasons() if clock else []) if 2 * m <= N]
     spread = np.nanstd(values, axis=0)
     scaled = carry(values / np.where(spread > 0, spread, 1))
-    peak = _autocorrelation_peak(scaled[~np.isnan(scaled).any(axis=1)])
-    if peak:
-        candidates.append(peak)
+    candidates += _autocorrelation_peaks(scaled[~np.isnan(scaled).any(axis=1)])
     if not candidates:
         return 1
     errors = [np.nanmean(np.abs(scaled[m:] - scaled[:-m])) for m in candidates]
     return candidates[int(np.argmin(errors))]
 
 
-def _autocorrelation_peak(values: Array, least: float = 0.3) -> int:
-    """Give the lag of the highest peak of the autocorrelation, trend taken out; 0 if it is low."""
-    N = len(values)
-    if N < 12:
-        return 0
-    time = np.arange(N) - (N - 1) / 2
-    centred = values - values.mean(axis=0)
-    centred = centred - time[:, None] * (time @ centred / (time @ time))
+def _autocorrelation_peaks(values: Array, least: float = 0.3) -> list[int]:
+    """Give the lags where the autocorrelation of differences peaks highest; none if it is low.
+
+    And of the first peak that is nearly as high: a day, say, beside a week.
+
+    Of differences, because the levels of a random walk have high and meaningless peaks.
+    """
+    if len(values) < 12:
+        return []
+    centred = np.diff(values, axis=0)
+    centred = centred - centred.mean(axis=0)
+    N = len(centred)
     spectrum = np.fft.rfft(centred, 2 * N, axis=0)
     r = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: N // 3 + 1].sum(axis=1)
     if not r[0] > 0:
-        return 0
+        return []
     r = r / r[0] * N / (N - np.arange(len(r)))  # each lag by its number of terms
     inner = np.arange(2, len(r) - 1)
     peaks = inner[(r[inner] > r[inner - 1]) & (r[inner] >= r[inner + 1]) & (r[inner] > least)]
-    # A first peak nearly as high as the highest is the period; the highest may be a multiple.
-    high = peaks[r[peaks] > 0.9 * r[peaks].max()] if peaks.size else peaks
-    return int(high[0]) if high.size else 0
+    if not peaks.size:
+        return []
+    high = peaks[r[peaks] > 0.9 * r[peaks].max()]
+    return sorted({int(high[0]), int(peaks[r[peaks].argmax()])})

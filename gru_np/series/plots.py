@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_np._plotting import axes_for, pyplot
 from gru_np.series.backtest import MODEL, Report
 from gru_np.series.forecast import Forecast
 from gru_np.series.table import Series
@@ -47,7 +48,7 @@ def plot_forecast(
     >>> ax.get_title()
     'x: 6 steps ahead'
     """
-    ax = ax or _axes()
+    ax = axes_for("series", ax, (9, 3.5))
     column = column or forecast.columns[0]
     d, H = forecast.columns.index(column), len(forecast.time)
     times, values = series.clock.times(), series[column]
@@ -86,7 +87,7 @@ def plot_backtest(
     -------
     matplotlib axes
     """
-    ax = ax or _axes()
+    ax = axes_for("series", ax, (9, 3.5))
     column = column or report.columns[0]
     d, h = report.columns.index(column), step - 1
     times = series.clock.times()[report.origins + step]
@@ -116,7 +117,7 @@ def plot_errors(report: Report, column: str | None = None, ax: Any = None) -> An
     -------
     matplotlib axes
     """
-    ax = ax or _axes()
+    ax = axes_for("series", ax, (9, 3.5))
     column = column or report.columns[0]
     for name, error in report.by_step[column].items():
         is_model = name == MODEL
@@ -147,7 +148,7 @@ def plot_residuals(report: Report, column: str | None = None, step: int = 1) -> 
     -------
     array of three matplotlib axes
     """
-    figure, axes = _pyplot().subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    figure, axes = pyplot("series").subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     column = column or report.columns[0]
     d = report.columns.index(column)
     residual = report.truth[:, step - 1, d] - report.point[:, step - 1, d]
@@ -166,18 +167,6 @@ def plot_residuals(report: Report, column: str | None = None, step: int = 1) -> 
     axes[2].set_title("autocorrelation")
     del figure
     return axes
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise ImportError("plots need matplotlib; pip install 'gru_np[plot]'") from None
-    return plt
-
-
-def _axes() -> Any:
-    return _pyplot().subplots(figsize=(9, 3.5), layout="constrained")[1]
 
 
 def _finish(ax: Any) -> None:

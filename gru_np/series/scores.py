@@ -3,6 +3,7 @@
 Notation: n origins, H horizon, C columns, J levels.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,18 @@ def quantile_weights(given: Any, wanted: Any) -> Array:
     >>> np.array([-1.0, 0.0, 1.0]) @ scores.quantile_weights([0.1, 0.5, 0.9], [0.1, 0.5])
     array([-1.,  0.])
     """
+    return _quantile_weights(tuple(np.ravel(given)), tuple(np.ravel(wanted)))
+
+
+@lru_cache(maxsize=64)
+def _quantile_weights(given: tuple[float, ...], wanted: tuple[float, ...]) -> Array:
     knots, query = normal_quantiles(given), normal_quantiles(wanted)
     right = np.clip(np.searchsorted(knots, query), 1, len(knots) - 1)
     share = (query - knots[right - 1]) / (knots[right] - knots[right - 1])
     W = np.zeros((len(knots), len(query)))
     W[right, np.arange(len(query))] += share
     W[right - 1, np.arange(len(query))] += 1 - share
+    W.flags.writeable = False
     return W
 
 

@@ -46,9 +46,7 @@ class SegmentGRU(Layer):
     (2, 8, 3)
     """
 
-    def __init__(
-        self, horizon: int, segment: int, units: int, dropout: float = 0.0, **common: Any
-    ):
+    def __init__(self, horizon: int, segment: int, units: int, dropout: float = 0.0, **common: Any):
         super().__init__(**common)
         self.horizon = require_count("SegmentGRU", "horizon", horizon)
         self.segment = require_count("SegmentGRU", "segment", segment)
@@ -109,13 +107,13 @@ class SegmentGRU(Layer):
         u = np.ascontiguousarray(u.transpose(1, 0, 2))  # (n, B C, s)
         e = u @ p["W_in"].T + p["b_in"]
         e = np.where(e.real > 0, e, 0)
-        h, encoder = kernels.gru_forward(e, None, *self._gru())
+        h, encoder = kernels.gru_forward(e, None, *self._gru())  # type: ignore[arg-type]
         place = np.concatenate(
             [np.repeat(p["position"], C, axis=0), np.tile(p["channel"], (m, 1))], axis=1
         ).reshape(m, 1, C, d)
         inputs = np.broadcast_to(place, (m, B, C, d)).reshape(1, m * B * C, d)
         start = np.tile(h[-1], (m, 1))
-        g, decoder = kernels.gru_forward(inputs, start, *self._gru())
+        g, decoder = kernels.gru_forward(inputs, start, *self._gru())  # type: ignore[arg-type]
         g = g[1]
         drop = None
         if training and self.dropout:

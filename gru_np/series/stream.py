@@ -1,12 +1,16 @@
 """One observation in, the next forecast out."""
 
+import importlib
 from typing import Any
 
 import numpy as np
 
+from gru_np import kernels
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np.layers import GRU
 from gru_np.series import features
+from gru_np.series.naive import carry
 from gru_np.series.scores import LEVELS, quantile_weights
 from gru_np.series.table import Series
 
@@ -25,8 +29,8 @@ class Stream:
 
     Notes
     -----
-    After the same rows, a push returns what `Forecaster.forecast` does, but for rounding. Lags reach
-    one season back and are kept here; the model keeps its state.
+    After the same rows, a push returns what `Forecaster.forecast` does, but for rounding. Lags
+    reach one season back and are kept here; the model keeps its state.
 
     Examples
     --------
@@ -44,6 +48,8 @@ class Stream:
             raise ValueError("stream: the forecaster must be fitted first")
         if forecaster.method != "direct":
             raise ValueError("stream: method must be 'direct'; use forecast for a recursive one")
+        if kernels.available():  # a stream is long: loading the kernels pays
+            importlib.import_module("gru_np.kernels.fused")
         self.forecaster = forecaster
         layout = forecaster.layout
         self._layout = layout
@@ -51,30 +57,39 @@ class Stream:
         self._model, self._state = forecaster.stepper(), None
         self._tape = np.full((max(layout.season, 1), D), np.nan)  # a ring of carried values
         self._last = np.full(D, np.nan)
-        self._base_last = np.full(D, np.nan)
         self._count = 0
         self._calendar: Array = np.zeros((0, layout.calendar))
         self._clock: Any = None
+        self._first = 0  # rows that were read at the beginning
         self._out: Any = None
         self._base: Any = None
         back = layout.season * -(-np.arange(1, layout.horizon + 1) // layout.season)
         self._places = np.arange(1, layout.horizon + 1) - back
-        self._last_row_of_series = 0
         if layout.calendar and series is None:
-            raise ValueError("stream: a forecaster that reads the calendar needs rows to begin with")
+            raise ValueError(
+                "stream: a forecaster that reads the calendar needs rows to begin with"
+            )
         if series is not None:
-            data = forecaster._checked(series)
-            self._clock = data.clock
-            if layout.calendar:
-                times = data.clock.times()
-                self._calendar = data.clock.calendar(
-                    np.concatenate([times[1:], data.clock.after(AHEAD).astype(times.dtype)])
-                )[0]
-            z = forecaster.scaling.apply(data.values)
-            ahead = [features.shifted(z[:, layout.known], -h) for h in range(1, layout.horizon + 1)]
-            known = np.concatenate([*ahead, np.zeros((len(z), 0))], axis=-1)
-            for row, following in zip(z, known, strict=True):
-                self._push(row, following)
+            self._begin(series)
+
+    def _begin(self, series: Series) -> None:
+        """Read the rows before the stream in one pass."""
+        forecaster, layout = self.forecaster, self._layout
+        data = forecaster._checked(series)
+        self._clock, N = data.clock, len(data)
+        z = forecaster.scaling.apply(data.values)
+        x = forecaster._features(z, data.clock)
+        out, states = forecaster.run(x, np.array([N - 1]))
+        each = iter(states)
+        self._state = [  # type: ignore[assignment]
+            next(each) if isinstance(layer, GRU) else None for layer in self._model.layers
+        ]
+        m, own = len(self._tape), z[:, layout.targets]
+        carried = carry(own, m)[max(N - m, 0) :]
+        self._tape[np.arange(N - len(carried), N) % m] = carried
+        self._last = carry(own)[-1]
+        self._first, self._count = N, N
+        self._forecast(out)
 
     def push(self, row: Any, known: Any = None) -> Array:
         """Take the next row; give the point forecast (H, D).
@@ -129,9 +144,9 @@ class Stream:
         season = ring[t % m].copy() if layout.season > 1 else None
         calendar = np.zeros(0)
         if layout.calendar:
-            if t >= len(self._calendar):
+            if t - self._first >= len(self._calendar):
                 self._extend_calendar()
-            calendar = self._calendar[t]
+            calendar = self._calendar[t - self._first]
         row = features.row_features(
             layout, now, self._last, season, z[layout.past], known, calendar
         )
@@ -141,7 +156,12 @@ class Stream:
         ring[t % m] = np.where(missing, ring[t % m], now)
         self._count = t + 1
         out, self._state = self._model.step(row[None].astype(np.float32), self._state)
-        D = len(layout.targets)
+        self._forecast(out)
+
+    def _forecast(self, out: Array) -> None:
+        """Keep the outputs after the last row, and what they are measured from."""
+        layout, ring, t = self._layout, self._tape, self._count - 1
+        m, D = len(ring), len(layout.targets)
         self._out = out.reshape(layout.horizon, D, self.forecaster.head.size)
         if layout.base == "none":
             base = np.zeros((1, D))
@@ -154,7 +174,7 @@ class Stream:
 
     def _extend_calendar(self) -> None:
         """Compute the calendar of the steps that follow the last ones."""
-        done = len(self._calendar) + 1 - self._clock.rows
-        times = self._clock.after(done + AHEAD - 1)[done - 1 :]
+        done = len(self._calendar) + 1  # the calendar of a row is that of the next one
+        times = self._clock.after(done + AHEAD)[done:]
         more = self._clock.calendar(times)[0]
         self._calendar = np.concatenate([self._calendar, more])

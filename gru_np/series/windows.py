@@ -89,7 +89,7 @@ class Scaling:
         for column, values in zip(np.array(series.columns)[is_log], rows.T[is_log], strict=True):
             if np.nanmin(values, initial=np.inf) <= 0:
                 raise ValueError(
-                    f"the logarithm needs values above zero; column {column!r} has "
+                    f"the logarithm needs values above zero; column {str(column)!r} has "
                     f"{np.nanmin(values):g}"
                 )
         rows = _logarithm(rows, is_log)
@@ -110,12 +110,13 @@ class Scaling:
 
     def undo(self, z: Array, columns: Any, axis: int = -1) -> Array:
         """Give x of z whose `axis` runs over the columns at these places."""
-        z = np.moveaxis(z, axis, -1)
+        if axis != -1:
+            return np.moveaxis(self.undo(np.moveaxis(z, axis, -1), columns), -1, axis)
         x = z * self.std[columns] + self.mean[columns]
         log = self.log[columns]
         if log.any():
             x = np.where(log, np.exp(np.where(log, x, 0)), x)
-        return np.moveaxis(x, -1, axis)
+        return x
 
 
 def _logarithm(x: Array, is_log: Array) -> Array:
@@ -131,12 +132,10 @@ class Windows(NamedTuple):
 
     x: Array  # (n, L, C)
     y: Array  # (n, H, C)
-    index: Array  # (n, 4): first and last row of x, first and last row of y
+    index: Array  # (n, 4): first and last row of x, first and last row of y  # type: ignore[assignment]
 
 
-def windows(
-    values: Any, lookback: int, horizon: int, stride: int = 1, gap: int = 0
-) -> Windows:
+def windows(values: Any, lookback: int, horizon: int, stride: int = 1, gap: int = 0) -> Windows:
     """Cut rows into windows: what was seen, and what came next.
 
         row   0  1  2  3  4  5  6  7        lookback 4, horizon 2
