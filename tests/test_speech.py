@@ -587,7 +587,7 @@ def test_the_commands_train_on_a_folder_and_transcribe_a_file(tmp_path, capsys, 
     (tmp_path / "transcripts.tsv").write_text("\n".join(lines), encoding="utf-8")
     model = tmp_path / "m.safetensors"
     options = ["--features", "spectrogram", "--bins", 32, "--units", 8, "--layers", 1]
-    options += ["--unit", "word", "--streaming", "--checkpoint", model, "--batch-size", 8]
+    options += ["--unit", "word", "--streaming", "--model", model, "--batch-size", 8]
     args = parsed(command.train_arguments, tmp_path, *options, "--epochs", 5)
     assert command.train_run(args) == 0
     printed = capsys.readouterr().out

@@ -171,8 +171,8 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="FOLDER", help=f"sound files and {TABLE}: file, tab, transcript")
     add("--transcripts", metavar="NAME", default=TABLE, help=f"name of the table ({TABLE})")
-    add("--checkpoint", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
-    add("--resume", action="store_true", help="go on with the run in --checkpoint")
+    add("--model", metavar="FILE", default=CHECKPOINT, help=f"where it is kept ({CHECKPOINT})")
+    add("--resume", action="store_true", help="go on with the run in --model")
     add("--unit", choices=UNITS, default="character", help="what is recognised (character)")
     add("--features", choices=KINDS[:-1], default="log_mel", help="(log_mel)")
     add("--bins", type=int, default=40, help="mel bands, cepstra or bands (40)")
@@ -238,11 +238,11 @@ each sound file: name, tab, transcript
         _say(f"{line}  {time.perf_counter() - began:6.0f} s")
 
     transcriber.fit(
-        [inputs[u] for u in train], [u.text for u in train], training, report, args.checkpoint
+        [inputs[u] for u in train], [u.text for u in train], training, report, args.model
     )
     _say(
-        f"The model is in {args.checkpoint}; let it listen with\n"
-        f"  gru-np transcribe FILE --model {args.checkpoint}"
+        f"The model is in {args.model}; let it listen with\n"
+        f"  gru-np transcribe FILE --model {args.model}"
     )
     return 0
 
@@ -251,11 +251,11 @@ def _begin(
     args: argparse.Namespace, train: list[Utterance], sounds: list[Any], rate: int
 ) -> Transcriber:
     """Make the transcriber, or take up the one of an unfinished run."""
-    if args.resume and Path(args.checkpoint).exists():
-        transcriber = Transcriber.load(args.checkpoint)
+    if args.resume and Path(args.model).exists():
+        transcriber = Transcriber.load(args.model)
         if transcriber.features.rate != rate:
             raise ValueError(
-                f"{args.checkpoint}: was trained at {transcriber.features.rate} Hz, "
+                f"{args.model}: was trained at {transcriber.features.rate} Hz, "
                 f"the recordings have {rate} Hz"
             )
         return transcriber
