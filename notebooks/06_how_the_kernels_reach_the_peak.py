@@ -139,7 +139,7 @@ else:
 #   library they would cost more than the products; on vectors they are a few multiply-adds
 #   (`kernels/vector.py`), from the very functions of `equations.py`.
 # - **Passing over arrays.** NumPy runs a step as some twenty passes over $(B, 3H)$ arrays. The
-#   fused loop takes a tile of the product, applies the gates while it is in registers, and
+#   fused loop takes a tile of the product, applies the gates to it while it is in registers, and
 #   writes $h'$ once.
 # - **Packing.** Panels of the weights are copied once a call into the order in which the tiles read
 #   them.

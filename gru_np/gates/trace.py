@@ -286,7 +286,7 @@ def trace(
         model._require_compiled("trace")
         loss, gradients = recorder.backward(down, model._targets("trace", y), at)
     fused = recorder.model._fused_layer() if y is not None else None
-    y_pred = down.y if fused is None else fused.activate(down.y)
+    y_pred = down.y if fused is None else fused.activate(np.asarray(down.y))
     named = _labels(labels, x, tokenizer if isinstance(model.layers[0], Embedding) else None)
     layers = {name: record.finish(name, named) for name, record in recorder.seen.items()}
     return Trace(layers, x, y_pred, loss, gradients)
