@@ -409,8 +409,10 @@ def classify_run(folder: Path, name: str, epochs: int | None) -> dict[str, Any]:
         right = model.predict(xt, batch_size=256).argmax(axis=-1) == yt
         found["gru_np"].append(float(right.mean()))
         began = time.perf_counter()
-        settings = {"rate": rate, "held": held, "epochs": epochs, "batch_size": batch_size}
-        found["torch"].append(classify_torch(start, x, y, xv, yv, xt, yt, **settings, seed=seed))
+        accuracy = classify_torch(
+            start, x, y, xv, yv, xt, yt, rate=rate, epochs=epochs, batch_size=batch_size, seed=seed
+        )
+        found["torch"].append(accuracy)
         found["seconds"]["torch"] += time.perf_counter() - began
     return {
         "kind": "classify", **found, "epochs": epochs, "model": repr(start.layers[0]),
@@ -420,14 +422,13 @@ def classify_run(folder: Path, name: str, epochs: int | None) -> dict[str, Any]:
 
 def classify_torch(
     start: Sequential, x: Any, y: Any, xv: Any, yv: Any, xt: Any, yt: Any, *, rate: Any,
-    held: int, epochs: int, batch_size: int, seed: int,
+    epochs: int, batch_size: int, seed: int,
 ) -> float:  # fmt: skip
     """Train torch's twin of a classifier; give its accuracy."""
     import torch
 
     net = torch_stack(start)
     ones, ones_v = np.ones(len(x), np.float32), np.ones(len(xv), np.float32)
-    final = {}
 
     def loss(out: Any, labels: Any, weight: Any) -> Any:
         return torch.nn.functional.cross_entropy(out, labels)
@@ -436,7 +437,6 @@ def classify_torch(
         net, x, y, ones, (xv, yv, ones_v), loss, rate=rate, epochs=epochs, patience=epochs,
         batch_size=batch_size, seed=seed, clip=1.0,
     )  # fmt: skip
-    del final
     with torch.no_grad():
         out = [net(t) for t in torch.from_numpy(np.ascontiguousarray(xt)).split(256)]
     return float((torch.cat(out).argmax(dim=-1).numpy() == yt).mean())
@@ -498,10 +498,9 @@ def tables(results: dict[str, Any]) -> str:
                 f"{p['seconds']['gru_np']:.0f} | {p['seconds']['torch']:.0f} |"
             )
         lines += [
-            "",
-            "Mean of three seeds, last epoch, for the two small sets; for MNIST one seed, "
-            "the epoch with the least loss on 5,000 training images held out.",
-        ]
+            "", "Mean of three seeds, last epoch, for the two small sets; for MNIST one seed, the "
+            "epoch with the least loss on 5,000 training images held out.",
+        ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -65,7 +65,7 @@ def test_extreme_outputs_give_finite_gradients(loss):
 
 @pytest.mark.parametrize("loss", CASES, ids=IDS)
 def test_shapes_that_do_not_fit_are_refused_with_both_shapes(loss):
-    with pytest.raises(ValueError, match=r"for each of the targets, whose shape is \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"numbers for each target, targets are \(2, 3\)"):
         loss(np.zeros((2, 3)), np.zeros((2, 3 * loss._outputs + 1)))
 
 

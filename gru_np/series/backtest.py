@@ -147,8 +147,8 @@ def backtest(
         first = seen - 1 if first is None else first
         if first < seen - 1:
             raise ValueError(
-                f"backtest: the first origin must be row {seen - 1} or later, as the model was "
-                f"trained on the rows before; got {first}"
+                f"backtest: the first origin must be row {seen - 1} or later, because the model "
+                f"was trained on the rows before; got {first}"
             )
     elif first is None:
         raise ValueError("backtest: with refit_every, first must say where to begin")
@@ -295,8 +295,8 @@ def _warnings(
         if abs(inside - share) > 0.1:
             width = "narrow" if inside < share else "wide"
             warnings.append(
-                f"{column}: the {share:.0%} intervals held {inside:.0%} of the values; too "
-                f"{width}.".replace("%", " %")
+                f"{column}: the {share:.0%} intervals held {inside:.0%} of the values; they are "
+                f"too {width}.".replace("%", " %")
             )
     return warnings
 
@@ -336,9 +336,9 @@ def repeats_last_value(own: Array, origins: Array, first_step: Array) -> str:
     if moved == 0 or error < 0.95 * moved or from_last >= min(error, moved):
         return ""
     return (
-        f"the model only repeats the last value: its forecasts of a step are {from_last:.3g} from "
-        f"the value before and {error:.3g} from the one they are for; repeating the value before "
-        f"is off by {moved:.3g}."
+        f"the model only repeats the last value: its forecasts of one step are {from_last:.3g} "
+        f"from the value before and {error:.3g} from the one they are for; repeating the value "
+        f"before is off by {moved:.3g}."
     )
 
 

@@ -286,7 +286,8 @@ def as_times(time: Any) -> Array:
     --------
     >>> from gru_np.series.clock import as_times
     >>> as_times(["3/13/2004", "3/14/2004"])
-    array(['2004-03-13T00:00:00', '2004-03-14T00:00:00'], dtype='datetime64[s]')
+    array(['2004-03-13T00:00:00.000000', '2004-03-14T00:00:00.000000'],
+          dtype='datetime64[us]')
     """
     convert = getattr(time, "to_numpy", None)
     array = np.asarray(convert() if convert is not None else time)
@@ -332,7 +333,8 @@ def parse_times(texts: Sequence[str]) -> Array:
     --------
     >>> from gru_np.series.clock import parse_times
     >>> parse_times(["19580329", "19580405"])
-    array(['1958-03-29T00:00:00', '1958-04-05T00:00:00'], dtype='datetime64[s]')
+    array(['1958-03-29T00:00:00.000000', '1958-04-05T00:00:00.000000'],
+          dtype='datetime64[us]')
     """
     stripped = [text.strip() for text in texts]
     if all(text.isdigit() and (len(text) < 4 or len(text) > 8) for text in stripped):

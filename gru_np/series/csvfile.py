@@ -164,7 +164,7 @@ def _split(text: str) -> tuple[list[str], list[list[str]], list[int], bool]:
 
 
 def _find_times(table: dict[str, list[str]]) -> list[str]:
-    """Find the column of times by its name, else by its first entries; several if split."""
+    """Find the column of times by name, else by its first entries; several if they are split."""
     named = [key for key in table if is_time_name(key)]
     lower = {key.strip().lower(): key for key in table}
     if {"year", "month"} <= lower.keys():

@@ -11,10 +11,10 @@ All in scaled values z; t is a step, m the season, H the horizon. A step's featu
     calendar   of the time t + 1         sine and cosine of time of day, week, year
 
 A missing value enters as 0, the mean, beside its flag. The outputs are measured from a base, the
-naive forecast that was best on the training rows, in units of its error there:
+naive forecast that suits the training rows best (`probe`), in units of its error there:
 
     z_{t+h} = base_{t,h} + unit · output_h
-    base    = 0 ("none"), z_t ("last") or z_{t+h-mk} ("season")
+    base = 0 ("none"), z_t ("last") or z_{t+h-mk}, m k ≥ h ("season")
 
 so an untrained model is a naive forecast, and training learns what is left to learn.
 """

@@ -227,7 +227,7 @@ class Forecaster:
         return self
 
     def build_model(self) -> Sequential:
-        """Make the untrained model: GRUs, a Dense layer, P numbers a future value."""
+        """Make the untrained model: GRUs, a Dense layer, P numbers for each future value."""
         layers: list[Any] = []
         for _ in range(self.layers):
             layers.append(GRU(self.units, return_sequences=True))
@@ -535,11 +535,12 @@ class Forecaster:
         ahead, calendar = self._ahead(z, clock, origins)
         for h in range(H):
             now = m + h  # where z_{t+h+1} goes
-            base = {"none": 0.0, "last": tape[:, now - 1], "season": tape[:, now - m]}[layout.base]
+            lag = {"none": None, "last": 1, "season": m}[layout.base]
+            base = 0.0 if lag is None else tape[:, now - lag]
             out = out.reshape(n * S, D, self.head.size)
             drawn = self.head.centre(out) if self.head.is_point else self.head.draw(out, rng)
             # A diverging path is held where nothing was ever seen.
-            tape[:, now] = np.clip(base + self.unit * drawn, -50, 50)  # type: ignore[operator]
+            tape[:, now] = np.clip(base + self.unit * drawn, -50, 50)
             if h + 1 == H:
                 break
             row = features.row_features(
@@ -571,7 +572,7 @@ class Forecaster:
         return known, clock.calendar(times)[0][place]
 
     def stepper(self) -> Sequential:
-        """Give the model without its last layer: single steps run in one compiled call."""
+        """Give the model without its last layer: then a step is one compiled call."""
         model = Sequential(dtype=self.model.dtype, seed=self.seed)
         model.layers = self.model.layers[:-1]
         model.input_shape = self.model.input_shape

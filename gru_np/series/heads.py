@@ -41,11 +41,15 @@ class Head:
     def __init__(self, kind: str = "quantiles", quantiles: Sequence[float] = QUANTILES):
         require_choice("Forecaster", "loss", kind, KINDS)
         self.kind = kind
-        self.loss: losses.Loss = {  # type: ignore[operator]
-            "quantiles": lambda: losses.Pinball(quantiles),
-            "gaussian": losses.GaussianNLL,
-            "student-t": losses.StudentTNLL,
-        }.get(kind, lambda: losses.get(kind))()
+        self.loss: losses.Loss
+        if kind == "quantiles":
+            self.loss = losses.Pinball(quantiles)
+        elif kind == "gaussian":
+            self.loss = losses.GaussianNLL()
+        elif kind == "student-t":
+            self.loss = losses.StudentTNLL()
+        else:
+            self.loss = losses.get(kind)
         self.is_point = kind in POINT
         if kind == "quantiles" and len(quantiles) < 2:
             raise ValueError("Forecaster: quantiles must hold two levels at least")

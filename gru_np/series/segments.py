@@ -83,8 +83,8 @@ class SegmentGRU(Layer):
         """End the mask here: the steps of the output are others."""
         return None
 
-    def _gru(self) -> list[Array]:
-        return [self.params[name] for name in ("W_ih", "W_hh", "b_ih", "b_hh")]
+    def _gru(self) -> tuple[Any, ...]:
+        return tuple(self.params[name] for name in ("W_ih", "W_hh", "b_ih", "b_hh"))
 
     def forward(
         self,
@@ -107,13 +107,13 @@ class SegmentGRU(Layer):
         u = np.ascontiguousarray(u.transpose(1, 0, 2))  # (n, B C, s)
         e = u @ p["W_in"].T + p["b_in"]
         e = np.where(e.real > 0, e, 0)
-        h, encoder = kernels.gru_forward(e, None, *self._gru())  # type: ignore[arg-type]
+        h, encoder = kernels.gru_forward(e, None, *self._gru())
         place = np.concatenate(
             [np.repeat(p["position"], C, axis=0), np.tile(p["channel"], (m, 1))], axis=1
         ).reshape(m, 1, C, d)
         inputs = np.broadcast_to(place, (m, B, C, d)).reshape(1, m * B * C, d)
         start = np.tile(h[-1], (m, 1))
-        g, decoder = kernels.gru_forward(inputs, start, *self._gru())  # type: ignore[arg-type]
+        g, decoder = kernels.gru_forward(inputs, start, *self._gru())
         g = g[1]
         drop = None
         if training and self.dropout:

@@ -14,6 +14,7 @@ from gru_np.series.naive import carry
 from gru_np.series.scores import LEVELS, quantile_weights
 from gru_np.series.table import Series
 
+_NOTHING: Any = None
 AHEAD = 256  # calendar features are computed this many steps at a time
 
 
@@ -25,12 +26,13 @@ class Stream:
     forecaster : Forecaster
         Fitted, with method "direct" (a recursive forecast costs H steps; use `forecast`).
     series : Series, optional
-        Rows to read first; without, the stream begins with nothing known.
+        Rows to read first; without, the stream begins with nothing known. Rows after the last
+        known target give the future of known covariates.
 
     Notes
     -----
-    After the same rows, a push returns what `Forecaster.forecast` does, but for rounding. Lags
-    reach one season back and are kept here; the model keeps its state.
+    After the same rows, a push returns what `Forecaster.forecast` does, but for rounding.
+    Lags reach one season back and are kept here. Making a stream loads the compiled kernels.
 
     Examples
     --------
@@ -54,7 +56,7 @@ class Stream:
         layout = forecaster.layout
         self._layout = layout
         D = len(layout.targets)
-        self._model, self._state = forecaster.stepper(), None
+        self._model, self._state = forecaster.stepper(), _NOTHING
         self._tape = np.full((max(layout.season, 1), D), np.nan)  # a ring of carried values
         self._last = np.full(D, np.nan)
         self._count = 0
@@ -76,12 +78,16 @@ class Stream:
         """Read the rows before the stream in one pass."""
         forecaster, layout = self.forecaster, self._layout
         data = forecaster._checked(series)
-        self._clock, N = data.clock, len(data)
+        # Rows without a target at the end hold known covariates of the future.
+        seen = ~np.isnan(data.values[:, layout.targets]).all(axis=1)
+        N = int(np.flatnonzero(seen)[-1]) + 1 if layout.known and seen.any() else len(data)
+        self._clock = data.clock.rows_between(0, N)
         z = forecaster.scaling.apply(data.values)
-        x = forecaster._features(z, data.clock)
+        x = forecaster._features(z, data.clock)[:N]
+        z = z[:N]
         out, states = forecaster.run(x, np.array([N - 1]))
         each = iter(states)
-        self._state = [  # type: ignore[assignment]
+        self._state = [
             next(each) if isinstance(layer, GRU) else None for layer in self._model.layers
         ]
         m, own = len(self._tape), z[:, layout.targets]

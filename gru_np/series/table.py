@@ -258,7 +258,7 @@ def _names(columns: Sequence[str] | None, C: int) -> list[str]:
 def _numbers(values: Any, who: str = "values") -> Array:
     """Give values as (N, C) float64, NaN where they are missing."""
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)  # type: ignore[attr-defined]
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     array = np.asarray(_plain(values))
     if array.dtype.kind == "O":  # None stands for missing in a list or an object column
         try:

@@ -132,7 +132,7 @@ class Windows(NamedTuple):
 
     x: Array  # (n, L, C)
     y: Array  # (n, H, C)
-    index: Array  # type: ignore[assignment]  # (n, 4): first and last rows of x and of y
+    index: Array  # type: ignore[assignment]  # (n, 4): first, last row of x, first, last of y
 
 
 def windows(values: Any, lookback: int, horizon: int, stride: int = 1, gap: int = 0) -> Windows:
