@@ -71,7 +71,10 @@ flows["plain before training"] = flow_of(models["plain, rate 0.01"][0])
 curves = {}
 for name, (model, rate) in models.items():
     model.compile("mse", Adam(rate, global_clipnorm=1.0))
-    history = model.fit(x, y, batch_size=64, epochs=9, verbose=0, validation_data=(x_held, y_held))
+    epochs = 9 if name == "GRU" else 6
+    history = model.fit(
+        x, y, batch_size=64, epochs=epochs, verbose=0, validation_data=(x_held, y_held)
+    )
     curves[name] = history.history["val_loss"]
     print(f"{name:18} mean square error on new sequences {curves[name][-1]:.4f}")
 assert curves["GRU"][-1] < 0.03
@@ -80,9 +83,11 @@ assert min(min(curve) for name, curve in curves.items() if name != "GRU") > 0.1
 # %%
 from matplotlib import pyplot as plt
 
+from gru_np import _plotting
+
 _, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
-for (name, curve), mark in zip(curves.items(), ["k-o", "k--s", "k:^", "k-.D"], strict=True):
-    axis.plot(range(1, len(curve) + 1), curve, mark, markersize=4, label=name)
+for k, (name, curve) in enumerate(curves.items()):
+    axis.plot(range(1, len(curve) + 1), curve, label=name, **_plotting.style(k, len(curve)))
 axis.axhline(np.mean((y_held - 1) ** 2), color="0.6", linewidth=0.8)
 axis.set(xlabel="epoch", ylabel="error on new sequences", yscale="log")
 _ = axis.legend(frameon=False, fontsize=9)
@@ -120,7 +125,7 @@ for name, model in (("before", Sequential([GRU(H), Dense(1)], seed=1)), ("after"
     print(f"{name:6} training: mean z {read.z.mean():.2f}, memory half-life of the units "
           f"{half[0]:.1f} to {half[-1]:.0f} steps, median {np.median(half):.1f}")  # fmt: skip
     if name == "after":
-        unmarked, marked = (read.z[x_held[:, :, 1] == m].mean(axis=0) for m in (0, 1))
+        unmarked, marked = (read.z[:, :, :][x_held[:, :, 1] == m].mean(axis=0) for m in (0, 1))
         j = int(np.argmax(unmarked - marked))
         print(f"unit {j}: z is {unmarked[j]:.2f} at unmarked steps, {marked[j]:.2f} at marked ones")
         assert unmarked[j] - marked[j] > 0.2
