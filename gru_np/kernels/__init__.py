@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,12 @@ def available() -> bool:
         return False
     if os.environ.get("GRU_NP_KERNELS", "1") == "0":
         return False
-    if "gru_np.kernels.fused" in sys.modules:
-        return True
+    return "gru_np.kernels.fused" in sys.modules or _numba_is_installed()
+
+
+@cache
+def _numba_is_installed() -> bool:
+    """Look for numba without importing it; once, because a look takes a good part of a step."""
     try:
         return importlib.util.find_spec("numba") is not None
     except (ImportError, ValueError):  # blocked, or half-imported
