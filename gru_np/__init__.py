@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gru_np.checkpoint import CheckpointError as CheckpointError
+    from gru_np.functions import gru_backward as gru_backward
+    from gru_np.functions import gru_forward as gru_forward
     from gru_np.gradcheck import check_gradients as check_gradients
-    from gru_np.kernels import gru_backward as gru_backward
-    from gru_np.kernels import gru_forward as gru_forward
     from gru_np.kernels import set_num_threads as set_num_threads
     from gru_np.layers import GRU as GRU
     from gru_np.layers import Bidirectional as Bidirectional
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "gru_np.checkpoint": ["CheckpointError"],
+    "gru_np.functions": ["gru_backward", "gru_forward"],
     "gru_np.gradcheck": ["check_gradients"],
-    "gru_np.kernels": ["gru_backward", "gru_forward", "set_num_threads"],
+    "gru_np.kernels": ["set_num_threads"],
     "gru_np.layers": [
         "GRU", "Bidirectional", "Dense", "Dropout", "Embedding", "GRUCell", "Layer",
         "LayerNormalization",

@@ -46,6 +46,20 @@ def require_last(who: str, shape: Shape) -> int:
     return shape[-1]
 
 
+def require_sequence(who: str, shape: Shape) -> None:
+    """Raise unless an input shape is that of sequences, (batch, time, features)."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"{who}: the input must have shape (batch, time, features), got {spell(shape)}; "
+            + (
+                "a recurrent layer in front must have return_sequences=True, an array of one "
+                "time step needs a time axis, x[:, None, :]"
+                if len(shape) == 2
+                else "join or leave out the axes between time and features"
+            )
+        )
+
+
 def require_mask(who: str, mask: Any, shape: Shape) -> Array:
     """Give the mask as a bool array of this shape, or raise."""
     mask = np.asarray(mask)
@@ -85,17 +99,17 @@ def require_rate(who: str, what: str, value: Any) -> float:
     return float(value)
 
 
-def as_floats(who: str, x: Any) -> Array:
+def as_floats(who: str, x: Any, what: str = "x") -> Array:
     """Give x as a float or complex array, integers as the nearest float, or raise."""
     try:
         x = np.asarray(x)
     except ValueError as error:
         raise ValueError(
-            f"{who}: x must be a regular array, got rows of different lengths; "
+            f"{who}: {what} must be a regular array, got rows of different lengths; "
             "use gru_np.pad_sequences"
         ) from error
     if x.dtype.kind in "iub":
         return x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
     if x.dtype.kind not in "fc" or x.dtype.itemsize > 16:
-        raise TypeError(f"{who}: x must be numbers, got an array of {x.dtype}")
+        raise TypeError(f"{who}: {what} must be numbers, got an array of {x.dtype}")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))

@@ -112,6 +112,11 @@ class Sequential:
         """Put a layer at the end."""
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential: layers must be gru_np layers, got {layer!r}")
+        if any(layer is other for other in self.layers):
+            raise ValueError(
+                f"Sequential: {layer.name} is in the model already; each place needs a layer of "
+                "its own"
+            )
         taken = {other.name for other in self.layers}
         base, number = layer.name, 1
         while layer.name in taken:
@@ -350,12 +355,14 @@ class Sequential:
             The numbers of every epoch.
         """
         loss = self._require_compiled("fit")
-        batch_size = 32 if batch_size is None else require_count("fit", "batch_size", batch_size)
+        batch_size = _batch_size("fit", batch_size)
         epochs = require_count("fit", "epochs", epochs, least=0)
         if tbptt is not None:
             tbptt = require_count("fit", "tbptt", tbptt)
             self._require_forward_in_time()
         x, y = self._inputs("fit", x), self._targets("fit", y)
+        if not len(x):
+            raise ValueError(f"fit: x must have at least one row, got shape {spell(x.shape)}")
         weight = self._sample_weights("fit", x, y, sample_weight, class_weight)
         if validation_data is None and validation_split:
             (x, y, weight), validation_data = split_validation(x, y, weight, validation_split)
@@ -495,7 +502,8 @@ class Sequential:
             memory.
         """
         self._require_compiled("evaluate")
-        logs = self._evaluate(x, y, sample_weight, 32 if batch_size is None else batch_size, tbptt)
+        batch_size = _batch_size("evaluate", batch_size)
+        logs = self._evaluate(x, y, sample_weight, batch_size, tbptt)
         if verbose in (1, 2):
             _print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
         return logs if return_dict else _scalar_or_list(logs)
@@ -524,8 +532,9 @@ class Sequential:
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Array:
         """Compute the output for inputs (N, ...), a batch at a time; needs no compile."""
         x = self._inputs("predict", x)
+        batch_size = _batch_size("predict", batch_size)
         self._ensure_built(x)
-        batches = Dataset(x, batch_size=32 if batch_size is None else batch_size).batches()
+        batches = Dataset(x, batch_size=batch_size).batches()
         outputs = [self._forward(batch.x, inference=True).y for batch in batches]
         return np.concatenate(outputs) if outputs else self._forward(x, inference=True).y
 
@@ -565,6 +574,11 @@ class Sequential:
         if not self.built:
             raise ValueError("step: the model must be built first; fit it, load it or call build")
         states: States = [None] * len(self.layers) if state is None else state
+        if len(states) != len(self.layers):
+            raise ValueError(
+                f"step: state must have one entry for each of the {len(self.layers)} layers, got "
+                f"{len(states)}; give the state that the step before returned"
+            )
         compiled = self._compiled_step(logits, begins=state is None)
         if compiled is not None:
             return compiled.step(x, states)
@@ -764,11 +778,16 @@ class Sequential:
 
     def _require_forward_in_time(self) -> None:
         for layer in self.layers:
-            if isinstance(layer, GRU) and (layer.go_backwards or not layer.return_sequences):
+            backwards = isinstance(layer, Bidirectional) or getattr(layer, "go_backwards", False)
+            if backwards or not getattr(layer, "return_sequences", True):
                 raise ValueError(
                     f"fit: tbptt carries states forward in time and needs an output at each step; "
-                    f"{layer.name} must have return_sequences=True and go_backwards=False"
+                    f"{layer.name} must read forward only and have return_sequences=True"
                 )
+
+
+def _batch_size(who: str, given: int | None) -> int:
+    return 32 if given is None else require_count(who, "batch_size", given)
 
 
 def _print(text: str) -> None:

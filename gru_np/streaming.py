@@ -6,8 +6,11 @@ layers of a model are matched against that pattern; whatever does not match step
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from gru_np import kernels
 from gru_np._aliases import Array
+from gru_np._checks import require_rank
 from gru_np.layers import GRU, Dense, Dropout, Embedding, Layer
 
 
@@ -19,12 +22,15 @@ class CompiledStep:
 
         self.places = [i for i, layer in enumerate(layers) if isinstance(layer, GRU)]
         self.length = len(layers)
+        self.layers = [layers[i] for i in self.places]
         recurrent = [
             (*(layers[i].params.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")),
              layers[i].reset_after)  # type: ignore[attr-defined]
             for i in self.places
         ]  # fmt: skip
         first, last = layers[0], layers[-1]
+        # what x has beyond its rows
+        self.features = () if isinstance(first, Embedding) else recurrent[0][0].shape[1:]
         self.stack = Stack(
             recurrent,
             embedding=first.params["W"] if isinstance(first, Embedding) else None,
@@ -34,8 +40,13 @@ class CompiledStep:
 
     def step(self, x: Array, states: list[Array | None]) -> tuple[Array, list[Array | None]]:
         """Take one step; the states are one a layer, as for `Sequential.step`."""
-        before = [states[i] for i in self.places]
-        begins = any(state is None for state in before)
+        # the compiled call looks up no bounds
+        if x.shape[1:] != self.features or x.ndim == 0:
+            require_rank("step", "x", x, ("batch", *self.features), "step takes one time step")
+        begins = any(states[i] is None for i in self.places)
+        before = [] if begins else [np.asarray(states[i]) for i in self.places]
+        for layer, state in zip(self.layers, before, strict=False):
+            require_rank(layer.name, "state", state, (len(x), layer.units))  # type: ignore[attr-defined]
         y, after = self.stack.step(x, None if begins else before)
         states = [None] * self.length
         for i, state in zip(self.places, after, strict=True):

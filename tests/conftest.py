@@ -15,10 +15,6 @@ from hypothesis import settings
 for absent in filter(None, os.environ.get("GRU_NP_TEST_WITHOUT", "").split(",")):
     sys.modules[absent] = None
 
-# GRU_NP_TEST_WITHOUT=numba,tqdm runs the suite as on a machine that does not have them.
-for absent in filter(None, os.environ.get("GRU_NP_TEST_WITHOUT", "").split(",")):
-    sys.modules[absent] = None  # type: ignore[assignment]
-
 # How far two answers may lie apart, by kind of comparison and precision. The margin over what was
 # measured is a factor of at least 5 (float32) and 500 (float64): rounding differs a little between
 # machines, a bug is never that small. A kind without a float32 entry is checked in float64 instead.

@@ -16,6 +16,7 @@ ORDER = [
     ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
+    ["functions"],
     ["_logits", "initializers", "regularizers", "constraints", "layers", "likelihoods", "losses"],
     [
         "schedules",

@@ -239,7 +239,7 @@ def test_tbptt_carries_the_state_and_cuts_the_gradient(ids):
 def test_tbptt_refuses_layers_that_cannot_carry(ids):
     model = Sequential([Embedding(V, 3), GRU(4), Dense(V, "softmax")])
     model.compile("sparse_categorical_crossentropy", "adam")
-    with pytest.raises(ValueError, match="gru must have return_sequences=True"):
+    with pytest.raises(ValueError, match="gru must .* return_sequences=True"):
         model.fit(ids[:, :-1], ids[:, 1:], tbptt=3)
 
 
@@ -512,6 +512,18 @@ def test_nan_stops_training(ids):
         (lambda m, x, y: Sequential([GRU(2)], dtype="float16"), "float32 or float64"),
         (lambda m, x, y: m.fit(x, y, resume="nowhere.safetensors"), "nowhere.safetensors"),
         (lambda m, x, y: m.fit(x, y, callbacks=["early"]), "callbacks must be Callback objects"),
+        (lambda m, x, y: m.fit(x[:0], y[:0]), "at least one row"),
+        (lambda m, x, y: m.predict(x, batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda m, x, y: m.evaluate(x, y, batch_size=-1), "batch_size must be at least 1, got -1"),
+        (lambda m, x, y: m.add(m.layers[1]), "is in the model already"),
+        (
+            lambda m, x, y: Sequential([GRU(3), GRU(2)]).predict(np.ones((2, 5, 3))),
+            r"gru_1: the input must .* features\), got \(None, 3\); .* return_sequences=True",
+        ),
+        (
+            lambda m, x, y: Sequential([GRU(3)]).predict(np.ones((4, 5))),
+            r"time axis, x\[:, None, :\]",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_sentence_and_changes_nothing(ids, call, message):
@@ -521,3 +533,25 @@ def test_bad_input_gets_one_clear_sentence_and_changes_nothing(ids, call, messag
     with pytest.raises((ValueError, TypeError), match=message):
         call(model, ids[:, :-1], ids[:, 1:])
     assert_close(model.get_weights(), before, "exact")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("x", "change", "message"),
+    [
+        (np.ones((2, 4)), None, r"x must have shape \(batch, 3\), got \(2, 4\)"),
+        (np.ones((2, 1, 3)), None, r"x must have shape \(batch, 3\), got \(2, 1, 3\)"),
+        (np.ones((4, 3)), None, r"state must have shape \(4, 5\), got \(2, 5\)"),
+        (np.ones((2, 3)), lambda state: [np.ones((2, 9)), None], r"\(2, 5\), got \(2, 9\)"),
+        (np.ones((2, 3)), lambda state: state[:1], "one entry for each of the 2 layers, got 1"),
+    ],
+)
+def test_a_step_that_does_not_fit_gets_a_sentence(x, change, message, compiled, monkeypatch):
+    if compiled and not kernels.available():
+        pytest.skip("numba is absent")
+    monkeypatch.setattr(kernels, "pays", lambda *work, **options: compiled)
+    model = Sequential([GRU(5, return_sequences=True), Dense(2)], seed=0)
+    model.build((None, None, 3))
+    _, state = model.step(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=message):
+        model.step(x, state if change is None else change(state))

@@ -19,6 +19,7 @@ from gru_np._checks import (
     require_mask,
     require_rank,
     require_rate,
+    require_sequence,
 )
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.dropout import dropout_mask
@@ -285,6 +286,7 @@ class GRU(_Recurrent):
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """W_ih (3H, I), W_hh (3H, H), b_ih, b_hh (3H,); gamma_ih, gamma_hh (3H,); h0 (H,)."""
+        require_sequence(self.name, input_shape)
         parameters = super().parameters(input_shape)
         if self.layer_norm:
             for name in ("gamma_ih", "gamma_hh"):
@@ -424,6 +426,10 @@ class GRU(_Recurrent):
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
+        require_rank(self.name, "x", x, ("batch", self._input_size()), "step takes one time step")
+        if state is not None:
+            state = np.asarray(state)
+            require_rank(self.name, "state", state, (len(x), self.units))
         if state is None and self.learn_initial_state:
             state = np.broadcast_to(self.params["h0"], (len(x), self.units))
         run: Any = self.run_forward if self.is_plain else self._run_variant

@@ -1,0 +1,153 @@
+"""`gru_forward` and `gru_backward` as `gru_np` offers them: arguments checked, then dispatched.
+
+Below this boundary arguments are trusted, by compiled loops that look up no bounds; so everything
+that decides where they read and write is settled here. T time, B batch, I input, H hidden.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from gru_np import kernels
+from gru_np._checks import as_floats, require_choice, require_rank
+from gru_np.recurrence import ACTIVATIONS
+
+FORWARD, BACKWARD = "gru_forward", "gru_backward"
+
+
+def gru_forward(
+    x: Any,
+    h0: Any,
+    W_ih: Any,
+    W_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    reset_after: bool = True,
+    lengths: Any = None,
+    mask: Any = None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+) -> tuple[Any, Any]:
+    """Run a GRU over time, compiled where that pays.
+
+    The equations, shapes and results are those of `gru_np.recurrence.gru_forward`:
+    x (T, B, I), h0 (B, H) or None, W_ih (3H, I), W_hh (3H, H), biases (3H,) or None, lengths (B,)
+    integers in 0..T in any order, mask (T, B) bool; h (T + 1, B, H) with h[0] = h0.
+
+    Returns
+    -------
+    h : (T + 1, B, H)
+    saved
+        For `gru_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, lengths, mask or dtypes do not fit together.
+
+    Notes
+    -----
+    Compiled, every element of h is one chain of operations in fixed order: its bits are the same
+    for any batch size, any chunking of time and any number of threads.
+
+    Source: arXiv:1406.1078v3, eq. 5-8; reset after the product as in cuDNN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import gru_forward
+    >>> rng = np.random.default_rng(0)
+    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
+    >>> h, saved = gru_forward(x, None, W_ih, W_hh, None, None, lengths=[5, 0, 2])
+    >>> h.shape, bool((h[3:, 2] == h[2, 2]).all())  # beyond its length a state stands still
+    ((6, 3, 4), True)
+    """
+    x, W_ih, W_hh = as_floats(FORWARD, x), _floats("W_ih", W_ih), _floats("W_hh", W_hh)
+    require_rank(FORWARD, "x", x, ("time", "batch", "features"), "x is time first here")
+    T, B, I = x.shape  # noqa: E741 - the paper's name for the input size
+    require_rank(FORWARD, "W_hh", W_hh, ("3H", "H"))
+    H = W_hh.shape[1]
+    require_rank(FORWARD, "W_hh", W_hh, (3 * H, H), "rows of the gates r, z, n")
+    require_rank(FORWARD, "W_ih", W_ih, (3 * H, I), "rows of the gates r, z, n; x has I features")
+    h0, b_ih, b_hh = (
+        _optional(name, array, shape)
+        for name, array, shape in [
+            ("h0", h0, (B, H)), ("b_ih", b_ih, (3 * H,)), ("b_hh", b_hh, (3 * H,)),
+        ]
+    )  # fmt: skip
+    lengths = None if lengths is None else _lengths(lengths, T, B)
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.dtype != bool:
+            raise TypeError(f"{FORWARD}: mask must be bool (True = real), got {mask.dtype}")
+        require_rank(FORWARD, "mask", mask, (T, B), "a mask is time first here")
+    require_choice(FORWARD, "activation", activation, ACTIVATIONS)
+    require_choice(FORWARD, "recurrent_activation", recurrent_activation, ACTIVATIONS)
+    return kernels.gru_forward(
+        x, h0, W_ih, W_hh, b_ih, b_hh,
+        bool(reset_after), lengths, mask, activation, recurrent_activation,
+    )  # fmt: skip
+
+
+def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Gradient of `gru_forward`: backpropagation through time, compiled if the forward pass was.
+
+    As `gru_np.recurrence.gru_backward`: dh (T + 1, B, H) is the gradient of the loss by every
+    state as an output, and dh[0] adds to dh0.
+
+    Returns
+    -------
+    dx, dh0, dW_ih, dW_hh, db_ih, db_hh
+        Each of the shape of what it is the gradient by; None for an absent bias.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dh is not of the shape of h, or saved is not what `gru_forward` gave.
+
+    Notes
+    -----
+    Compiled, the gradients have the same bits for any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import gru_backward, gru_forward
+    >>> rng = np.random.default_rng(0)
+    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
+    >>> h, saved = gru_forward(x, None, W_ih, W_hh, None, None)
+    >>> dx, dh0, dW_ih, dW_hh, db_ih, db_hh = gru_backward(np.ones_like(h), saved)
+    >>> dx.shape, dW_hh.shape, db_ih is None
+    ((5, 3, 2), (12, 4), True)
+    """
+    if getattr(saved, "h", None) is None:
+        got = type(saved).__name__
+        raise TypeError(f"{BACKWARD}: saved must be the second result of gru_forward, got {got}")
+    dh = _floats("dh", dh, BACKWARD)
+    require_rank(BACKWARD, "dh", dh, saved.h.shape, "one gradient for each state, h[0] included")
+    return kernels.gru_backward(dh, saved)
+
+
+def _floats(what: str, array: Any, who: str = FORWARD) -> Any:
+    return as_floats(who, array, what)
+
+
+def _optional(what: str, array: Any, shape: tuple[int, ...]) -> Any:
+    if array is None:
+        return None
+    array = _floats(what, array)
+    require_rank(FORWARD, what, array, shape, f"{what} may be None")
+    return array
+
+
+def _lengths(lengths: Any, T: int, B: int) -> Any:
+    lengths = np.asarray(lengths)
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"{FORWARD}: lengths must be integers, got {lengths.dtype}")
+    require_rank(FORWARD, "lengths", lengths, (B,))
+    if B and not (lengths.min() >= 0 and lengths.max() <= T):
+        raise ValueError(
+            f"{FORWARD}: lengths must be in 0..{T}, the steps of x, got {lengths.min()} to "
+            f"{lengths.max()}"
+        )
+    return lengths
