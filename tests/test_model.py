@@ -239,7 +239,7 @@ def test_tbptt_carries_the_state_and_cuts_the_gradient(ids):
 def test_tbptt_refuses_layers_that_cannot_carry(ids):
     model = Sequential([Embedding(V, 3), GRU(4), Dense(V, "softmax")])
     model.compile("sparse_categorical_crossentropy", "adam")
-    with pytest.raises(ValueError, match="gru must .* return_sequences=True"):
+    with pytest.raises(ValueError, match=r"gru must .* return_sequences=True"):
         model.fit(ids[:, :-1], ids[:, 1:], tbptt=3)
 
 
