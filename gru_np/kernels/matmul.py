@@ -187,6 +187,28 @@ def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, d
         k0 += DEPTH
 
 
+@inner
+def sweep(
+    back, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
+):  # fmt: skip
+    """Do as `product` does, from the last blocks to the first if `back`.
+
+    Steps that read a matrix larger than the second-level cache always in the same order find
+    nothing of it there; reading it to and fro, each step finds what the one before read last.
+    """
+    own_code()
+    piece = 12 if rows <= 2 else 24
+    # a lonely last block goes with the piece before, as `panel_width` may have paired it
+    pieces = max(1, (end - begin + piece - 2) // piece)
+    for p in range(pieces):
+        q = pieces - 1 - p if back else p
+        first = begin + q * piece
+        product(
+            a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth,
+            first, end if q == pieces - 1 else first + piece,
+        )  # fmt: skip
+
+
 # ----------------------------------------------------------------------------------- packing
 
 

@@ -27,6 +27,7 @@ from gru_np.kernels.matmul import (
     pack_slices,
     pack_transposed,
     product,
+    sweep,
     tile_packed,
     transpose_tile,
 )
@@ -202,10 +203,14 @@ def step(
     h = address(s, before)
     if reset_after:
         together = units_together(rows, J, True)
-        for j in range(0, J, together):
+        groups = (J + together - 1) // together
+        # the states change places at every step, and so does the order of units
+        back = before > after
+        for group in range(groups):
+            j = (groups - 1 - group if back else group) * together
             n = min(together, J - j)
-            product(
-                h, state_row, packed, hh, packed, bias, 0,
+            sweep(
+                back, h, state_row, packed, hh, packed, bias, 0,
                 s, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
             x, to = a_ih + 3 * L * (j * of + first * n), -1
@@ -416,8 +421,8 @@ def backward(
                 _clear_tail(work, c, 1, H)
             if reset_after:
                 # a_hh = h[t] @ W_hh.T
-                product(
-                    address(da, first + U), row, packed, 0, work, carry, U,
+                sweep(
+                    t % 2 == 1, address(da, first + U), row, packed, 0, work, carry, U,
                     work, carry, U, rows, J, 3 * U, 0, J,
                 )  # fmt: skip
             else:
