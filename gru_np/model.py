@@ -6,19 +6,17 @@ together), backward in reverse order, the optimiser's step. Notation: B batch, T
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import kernels, losses, metrics, optimizers, saving, streaming
+from gru_np import kernels, losses, metrics, optimizers, saving, streaming, training
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
-from gru_np.data import Dataset, epoch_order, split_validation
+from gru_np.data import Dataset, split_validation
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
-
-States = list[Array | None]  # one entry a layer: the state (B, H) of a GRU, None of any other
+from gru_np.training import States, TrainingProgress
 
 
 class Pass(NamedTuple):
@@ -28,16 +26,6 @@ class Pass(NamedTuple):
     mask: Array | None
     saved: list[Any]
     states: States
-
-
-@dataclass
-class TrainingProgress:
-    """Where a training run stands: everything a resumed run needs beside weights and optimiser."""
-
-    epoch: int = 0  # epochs done
-    batch: int = 0  # batches done of the epoch under way
-    steps: int | None = None  # batches of an epoch
-    states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
 
 
 class Sequential:
@@ -354,7 +342,7 @@ class Sequential:
         History
             The numbers of every epoch.
         """
-        loss = self._require_compiled("fit")
+        self._require_compiled("fit")
         batch_size = _batch_size("fit", batch_size)
         epochs = require_count("fit", "epochs", epochs, least=0)
         if tbptt is not None:
@@ -386,69 +374,11 @@ class Sequential:
         )
 
         tell("on_train_begin", {})
-        with kernels.chosen_for(*self._work(x, batch_size, epochs)):
-            self._train(data, epochs, shuffle, validation_data, loss, tell, line)
+        with kernels.chosen_for(*training.work(self.layers, x, batch_size, epochs)):
+            training.run(self, data, epochs, shuffle, validation_data, tell, line)
         tell("on_train_end", {})
         self.callbacks = []
         return history
-
-    def _train(
-        self,
-        data: Dataset,
-        epochs: int,
-        shuffle: bool,
-        validation_data: Any,
-        loss: Any,
-        tell: CallbackList,
-        line: Progress,
-    ) -> None:
-        """Train until the last epoch is done or a callback stops it."""
-        while self.progress.epoch < epochs and not self.stop_training:
-            epoch = self.progress.epoch
-            tell("on_epoch_begin", epoch, {})
-            order = epoch_order(len(data.x), self.seed, epoch) if shuffle else None
-            logs = self._train_epoch(data, order, loss, tell, line)
-            if self.stop_training and self.progress.batch < len(data):
-                break  # stopped in mid-epoch: the position is kept, the epoch is not counted
-            if validation_data is not None:
-                held_out = self._evaluate(*_pair(validation_data), data.batch_size, data.tbptt)
-                logs |= {f"val_{name}": value for name, value in held_out.items()}
-            self._reset_trackers()
-            self.progress = TrainingProgress(epoch + 1, steps=len(data))
-            tell("on_epoch_end", epoch, logs)
-
-    def _work(self, x: Array, batch_size: int, epochs: int) -> tuple[float, float]:
-        """Estimate a training run: time steps of recurrent layers, floating-point operations."""
-        T = x.shape[1] if x.ndim > 1 else 1
-        recurrent = sum(isinstance(layer, GRU | Bidirectional) for layer in self.layers)
-        weights = sum(
-            layer.count_params() for layer in self.layers if not isinstance(layer, Embedding)
-        )
-        # Going back takes as many steps as going forward, and twice the products.
-        steps = 2.0 * epochs * -(-len(x) // batch_size) * T * recurrent
-        return steps, 6.0 * epochs * len(x) * T * weights
-
-    def _train_epoch(
-        self, data: Dataset, order: Array | None, loss: Any, tell: CallbackList, line: Progress
-    ) -> dict[str, float]:
-        """Train on the batches of an epoch that are still to do; give the means over all of it."""
-        progress = self.progress
-        if progress.batch == 0:
-            self._reset_trackers()
-        logs = self._logs()
-        for batch in data.batches(order, start=progress.batch):
-            tell("on_train_batch_begin", progress.batch, logs)
-            states = None if batch.fresh else progress.states
-            progress.states = self._train_step(batch.x, batch.y, batch.weight, states)
-            if data.tbptt is None:
-                progress.states = None
-            progress.batch += 1
-            line.count += batch.x.size if line.unit == "tokens" else len(batch.x)
-            logs = self._logs()
-            tell("on_train_batch_end", progress.batch - 1, logs)
-            if self.stop_training:
-                break
-        return logs
 
     def _train_step(
         self, x: Array, y: Array | None, weight: Array | None, states: States | None = None
@@ -797,10 +727,3 @@ def _print(text: str) -> None:
 def _scalar_or_list(logs: dict[str, float]) -> Any:
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
-
-
-def _pair(data: Any) -> tuple[Any, Any, Any]:
-    """Give (x, y, sample_weight) from (x, y) or (x, y, sample_weight)."""
-    if not isinstance(data, list | tuple) or len(data) not in (2, 3):
-        raise ValueError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
-    return (data[0], data[1], data[2] if len(data) == 3 else None)

@@ -28,6 +28,7 @@ ORDER = [
         "checkpoint",
         "saving",
         "streaming",
+        "training",
     ],
     ["model"],
     ["_subjects", "gradcheck", "lessons", "gates", "decoding", "ctc_decoding"],

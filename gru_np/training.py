@@ -1,0 +1,89 @@
+"""The training loop: epochs, batches, validation, and where an interrupted run stands.
+
+`Sequential.fit` prepares, this loop repeats, `Sequential._train_step` does the mathematics.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gru_np._aliases import Array
+from gru_np.callbacks import CallbackList, Progress
+from gru_np.data import Dataset, epoch_order
+from gru_np.layers import GRU, Bidirectional, Embedding, Layer
+
+States = list[Array | None]  # one entry a layer: the state (B, H) of a GRU, None of any other
+
+
+@dataclass
+class TrainingProgress:
+    """Where a training run stands: everything a resumed run needs beside weights and optimiser."""
+
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done of the epoch under way
+    steps: int | None = None  # batches of an epoch
+    states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
+
+
+def run(
+    model: Any,
+    data: Dataset,
+    epochs: int,
+    shuffle: bool,
+    validation_data: Any,
+    tell: CallbackList,
+    line: Progress,
+) -> None:
+    """Train until the last epoch is done or a callback stops it."""
+    while model.progress.epoch < epochs and not model.stop_training:
+        epoch = model.progress.epoch
+        tell("on_epoch_begin", epoch, {})
+        order = epoch_order(len(data.x), model.seed, epoch) if shuffle else None
+        logs = _epoch(model, data, order, tell, line)
+        if model.stop_training and model.progress.batch < len(data):
+            break  # stopped in mid-epoch: the position is kept, the epoch is not counted
+        if validation_data is not None:
+            held_out = model._evaluate(*_triple(validation_data), data.batch_size, data.tbptt)
+            logs |= {f"val_{name}": value for name, value in held_out.items()}
+        model._reset_trackers()
+        model.progress = TrainingProgress(epoch + 1, steps=len(data))
+        tell("on_epoch_end", epoch, logs)
+
+
+def _epoch(
+    model: Any, data: Dataset, order: Array | None, tell: CallbackList, line: Progress
+) -> dict[str, float]:
+    """Train on the batches of an epoch that are still to do; give the means over all of it."""
+    progress = model.progress
+    if progress.batch == 0:
+        model._reset_trackers()
+    logs: dict[str, float] = model._logs()
+    for batch in data.batches(order, start=progress.batch):
+        tell("on_train_batch_begin", progress.batch, logs)
+        states = None if batch.fresh else progress.states
+        progress.states = model._train_step(batch.x, batch.y, batch.weight, states)
+        if data.tbptt is None:
+            progress.states = None
+        progress.batch += 1
+        line.count += batch.x.size if line.unit == "tokens" else len(batch.x)
+        logs = model._logs()
+        tell("on_train_batch_end", progress.batch - 1, logs)
+        if model.stop_training:
+            break
+    return logs
+
+
+def work(layers: list[Layer], x: Array, batch_size: int, epochs: int) -> tuple[float, float]:
+    """Estimate a training run: time steps of recurrent layers, floating-point operations."""
+    T = x.shape[1] if x.ndim > 1 else 1
+    recurrent = sum(isinstance(layer, GRU | Bidirectional) for layer in layers)
+    weights = sum(layer.count_params() for layer in layers if not isinstance(layer, Embedding))
+    # Going back takes as many steps as going forward, and twice the products.
+    steps = 2.0 * epochs * -(-len(x) // batch_size) * T * recurrent
+    return steps, 6.0 * epochs * len(x) * T * weights
+
+
+def _triple(data: Any) -> tuple[Any, Any, Any]:
+    """Give (x, y, sample_weight) from (x, y) or (x, y, sample_weight)."""
+    if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+        raise ValueError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
+    return (data[0], data[1], data[2] if len(data) == 3 else None)
