@@ -106,6 +106,22 @@ def test_forward_has_the_same_bits_for_any_batch_and_any_chunks_of_time(reset_af
 
 @DTYPES
 @FORMS
+@pytest.mark.parametrize("B", [1, 2, 3])
+@pytest.mark.parametrize("blocks", [13, 25])
+def test_weights_read_to_and_fro_give_the_same(blocks, B, reset_after, dtype, rng):
+    # one vector of units more than whole pieces of the sweep: the last must not be cut off alone
+    H = blocks * fused.padded(1, np.dtype(dtype)) - 3
+    arrays = draw(rng, 4, B, 5, H, dtype=dtype)
+    expected, expected_saved = recurrence.gru_forward(*arrays.values(), reset_after)
+    actual, saved = fused.gru_forward(*arrays.values(), reset_after)
+    assert_close(actual, expected, "kernel")
+    dh = rng.standard_normal(expected.shape).astype(dtype)
+    gradients = fused.gru_backward(dh, saved)
+    assert_close(gradients, recurrence.gru_backward(dh, expected_saved), "kernel")
+
+
+@DTYPES
+@FORMS
 def test_any_number_of_threads_gives_the_same_bits(reset_after, dtype, rng, thread_count):
     arrays = draw(rng, 7, 21, 10, 30, dtype=dtype)
     mask = holes(rng, 7, 21)
