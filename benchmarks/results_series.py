@@ -23,8 +23,8 @@ import numpy as np
 from gru_np import GRU, Bidirectional, Dense, Sequential, series
 from gru_np.callbacks import EarlyStopping
 from gru_np.data import epoch_order
+from gru_np.layers import SegmentGRU
 from gru_np.optimizers import Adam
-from gru_np.series.segments import SegmentGRU
 
 from . import machine
 

@@ -1,10 +1,13 @@
 """What every test shares: the table of tolerances, seeded random numbers, hypothesis' profile."""
 
+import importlib.util
 import os
 import sys
 import zlib
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are drawn where there is no display
+if importlib.util.find_spec("torch") is not None:  # Keras' gradients are taken with its autograd
+    os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import numpy as np
 import pytest

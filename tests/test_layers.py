@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from gru_np import GRU, Dense, Dropout, Embedding, GRUCell, LayerNormalization, gru_forward
+from gru_np import (
+    GRU,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    GRUCell,
+    LayerNormalization,
+    gru_forward,
+)
 
 B, T, I, H = 3, 5, 2, 4  # noqa: E741
 
@@ -88,6 +97,45 @@ def test_stateful_layer_carries_its_state_until_it_is_reset(rng, x):
     assert_close(carried(x), whole(x), "rounding")
     with pytest.raises(ValueError, match="carries 3 rows, got a batch of 2"):
         carried(x[:2])
+
+
+def test_rows_that_are_reset_begin_again_at_the_learned_state(rng, x):
+    layer = random_gru(rng, return_sequences=True, stateful=True, learn_initial_state=True)
+    first = layer(x)
+    layer.reset_states(rows=np.array([False, True, False]))
+    again = layer(x)
+    assert_close(again[1], first[1], "rounding")
+    assert np.abs(again[0] - first[0]).max() > 1e-3
+    with pytest.raises(ValueError, match=r"of the 3 rows carried, got \[3\]"):
+        layer.reset_states(rows=[3])
+
+
+def test_both_directions_forget_their_states(rng, x):
+    layer = random_both(rng, return_sequences=True, stateful=True)
+    first, carried = layer(x), layer(x)
+    assert np.abs(carried - first).max() > 1e-3
+    layer.reset_states(rows=[2])
+    assert_close(layer(x)[2], first[2], "rounding")
+    layer.reset_states()
+    assert_close(layer(x), first, "exact")
+
+
+def test_without_a_merge_outputs_and_states_stand_in_one_row_as_in_keras(rng, x):
+    layer = random_both(rng, None, return_sequences=True, return_state=True)
+    forward, backward, forward_state, backward_state = layer(x)
+    assert forward.shape == backward.shape == (B, T, H)
+    assert_close(forward_state, forward[:, -1], "exact")
+    assert_close(backward_state, backward[:, 0], "exact")
+    with pytest.raises(ValueError, match=r"must be a pair, \(forward, backward\), .* got 3"):
+        layer(x, initial_state=np.zeros((B, H)))
+
+
+def random_both(rng, merge_mode="concat", **settings):
+    """A built Bidirectional whose every parameter is random."""
+    layer = Bidirectional(GRU(H, **settings), merge_mode)
+    layer.build((None, None, I), np.float64, rng)
+    layer.params = {k: rng.standard_normal(v.shape) for k, v in layer.params.items()}
+    return layer
 
 
 def test_rows_that_are_all_padding_keep_their_state(rng, x):

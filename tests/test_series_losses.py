@@ -6,8 +6,7 @@ import pytest
 from conftest import assert_close
 
 from gru_np import Dense, Sequential, check_gradients, likelihoods, losses
-from gru_np.layers import Reshape
-from gru_np.series.segments import SegmentGRU
+from gru_np.layers import Reshape, SegmentGRU
 
 B, T, K = 3, 5, 4
 CASES = [losses.Pinball([0.1, 0.45, 0.9]), losses.GaussianNLL(), losses.StudentTNLL(0.01)]
@@ -119,6 +118,16 @@ def test_gradients_of_segments_and_of_a_change_of_shape_agree_with_complex_step(
     model.compile(losses.Pinball([0.1, 0.5, 0.9]), "adam")
     x, y = rng.standard_normal((3, 5, 2)), rng.standard_normal((3, 5, 2))
     check_gradients(model, x, y).raise_if_bad()
+
+
+def test_a_model_of_segments_is_saved_and_loaded_to_the_bit(rng, tmp_path):
+    model = Sequential([SegmentGRU(8, 4, 6, dropout=0.3)], seed=0)
+    x = rng.standard_normal((3, 12, 5)).astype(np.float32)
+    y = model.predict(x)
+    model.save(tmp_path / "segments.safetensors")
+    again = Sequential.load(tmp_path / "segments.safetensors")
+    assert again.layers[0].get_config() == model.layers[0].get_config()
+    assert_close(again.predict(x), y, "exact")
 
 
 def test_reshape_keeps_the_order_and_says_what_does_not_fit(rng):

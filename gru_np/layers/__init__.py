@@ -10,3 +10,4 @@ from gru_np.layers.gru import GRUCell as GRUCell
 from gru_np.layers.masking import Masking as Masking
 from gru_np.layers.normalization import LayerNormalization as LayerNormalization
 from gru_np.layers.reshape import Reshape as Reshape
+from gru_np.layers.segments import SegmentGRU as SegmentGRU

@@ -35,7 +35,8 @@ class Bidirectional(Layer):
     -----
     Parameters: those of the two layers, as "forward/W_ih", "backward/W_ih" and so on. The backward
     direction reads each row from its last real step; its outputs are put back in the order of the
-    input. With `return_state` the result is (y, last forward state, last backward state).
+    input. With `return_state` the result is (y, last forward state, last backward state); with
+    `merge_mode=None` too it is, as in Keras, (forward, backward, and the two states).
     Source: Schuster and Paliwal 1997, IEEE Trans. Signal Processing 45:2673.
 
     Examples
@@ -136,6 +137,11 @@ class Bidirectional(Layer):
         self.ensure_built(np.asarray(x))
         self._share_parameters()
         states = (None, None) if initial_state is None else initial_state
+        if len(states) != 2:
+            raise ValueError(
+                f"{self.name}: initial_state must be a pair, (forward, backward), each (batch, "
+                f"units), got {len(states)}"
+            )
         outputs, keep = [], []
         for (_, layer), state in zip(self._directions(), states, strict=True):
             y, saved = layer.forward(
@@ -152,12 +158,17 @@ class Bidirectional(Layer):
         if self.layer.return_sequences:
             b = b[:, ::-1]
         y = self._merge(f, b)
-        return (y, f_state, b_state) if self.layer.return_state else y, (f, b, keep)
+        if self.layer.return_state:
+            y = (*(y if self.merge_mode is None else (y,)), f_state, b_state)
+        return y, (f, b, keep)
 
     def backward(self, dy: Any, saved: Any) -> tuple[Array, Gradients]:
         """Give dx and the gradients of both directions; of initial states, as for `GRU`."""
         f, b, keep = saved
-        dy, df_state, db_state = dy if self.layer.return_state else (dy, None, None)
+        df_state = db_state = None
+        if self.layer.return_state:
+            *dy, df_state, db_state = dy
+            dy = dy if self.merge_mode is None else dy[0]
         # y = merge(f, b)
         if dy is None:
             df = db = None
@@ -185,6 +196,11 @@ class Bidirectional(Layer):
             dx = dx + dx_one
             gradients |= {f"{direction}/{name}": value for name, value in of_layer.items()}
         return dx, gradients
+
+    def reset_states(self, rows: Any = None) -> None:
+        """Forget the states that both directions carry; see `GRU.reset_states`."""
+        for _, layer in self._directions():
+            layer.reset_states(rows)
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array | None]:
         """Refuse: the backward direction begins at an end that has not been heard yet."""

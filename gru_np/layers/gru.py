@@ -437,11 +437,21 @@ class GRU(_Recurrent):
         return h[1], h[1]
 
     def reset_states(self, rows: Any = None) -> None:
-        """Forget the carried state, of all rows of the batch or of the given ones only."""
+        """Forget the carried state, of all rows of the batch or of the given ones only.
+
+        `rows` are indices or a bool per row. What is forgotten begins again where a sequence does:
+        at zero, or at the learned state.
+        """
         if rows is None:
             self.state = None
         elif self.state is not None:
-            self.state[rows] = 0
+            try:
+                self.state[rows] = self.params["h0"] if self.learn_initial_state else 0
+            except IndexError as error:
+                raise ValueError(
+                    f"{self.name}: rows must be indices or bools of the {len(self.state)} rows "
+                    f"carried, got {rows!r}"
+                ) from error
 
     def _carried(self, batch: int) -> Array | None:
         if self.state is not None and len(self.state) != batch:

@@ -40,7 +40,7 @@ class SegmentGRU(Layer):
     Examples
     --------
     >>> import numpy as np
-    >>> from gru_np.series.segments import SegmentGRU
+    >>> from gru_np.layers import SegmentGRU
     >>> x = np.random.default_rng(0).standard_normal((2, 12, 3))
     >>> SegmentGRU(horizon=8, segment=4, units=6, seed=0)(x).shape
     (2, 8, 3)
