@@ -4,7 +4,7 @@ Pictures are read in grey and by colour-blind readers: one map of colours that g
 (cividis), and lines that differ in dash and mark, not in colour alone.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 COLORS = "cividis"
 # (colour, dash, mark): dark to light, so that grey alone tells the first three apart.
@@ -31,6 +31,23 @@ def axes_for(who: str, axes: Any, size: tuple[float, float] = (6.0, 3.6)) -> Any
     """Give the caller's axes, or new ones in a figure of this size in inches."""
     plt = pyplot(who)
     return plt.subplots(figsize=size, layout="constrained")[1] if axes is None else axes
+
+
+def label_y(axes: Any, text: str) -> None:
+    """Write a label beside the y axis, smaller if the axes are not tall enough for it."""
+    tall = 72 * axes.get_position().height * axes.figure.get_size_inches()[1]
+    # A letter is about half as wide as its size; mathematics counts its signs too, to be safe.
+    axes.set_ylabel(text, fontsize=min(10.0, tall / (0.52 * len(text))))
+
+
+def finish(axes: Any, xlabel: str, ylabel: str, grid: Literal["both", "y"] = "both") -> None:
+    """Label curves, with a light grid, no frame, and a legend that suits the size of the axes."""
+    axes.set_xlabel(xlabel)
+    label_y(axes, ylabel)
+    axes.grid(axis=grid, color="0.9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    wide = axes.get_position().width * axes.figure.get_size_inches()[0]
+    axes.legend(frameon=False, fontsize=min(9.0, max(6.0, 2.4 * wide)), loc="best")
 
 
 def style(k: int, points: int) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class History(Callback):
                     )  # fmt: skip
             axis.set_xlabel("epoch")
             axis.set_ylabel(name.replace("_", " "))
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axis.grid(axis="y", color="0.9", linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)
             if f"val_{name}" in self.history:

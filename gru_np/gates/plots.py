@@ -265,11 +265,7 @@ def plot_flow(
         axes.plot(values, label=name, **_plotting.style(k, len(values)))
     axes.set_yscale("log")
     axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    _plotting.finish(axes, xlabel, ylabel, grid="y")
     return axes
 
 
@@ -315,7 +311,7 @@ def plot_singular_values(
     seen = values[values > 1e-12]
     axes.set_ylim(max(1e-12, seen.min(initial=1) / 2), max(2.0, 2 * values.max()))
     axes.set_xlabel("t")
-    axes.set_ylabel(f"singular values of ∂h$_{{{len(values) - 1}}}$ / ∂h$_t$")
+    _plotting.label_y(axes, f"singular values of ∂h$_{{{len(values) - 1}}}$ / ∂h$_t$")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=9, loc="lower right", framealpha=1, edgecolor="0.8")
     return axes
@@ -421,12 +417,15 @@ class _Diagram:
 
     def __init__(self, axes: Any):
         self.axes = axes
+        # The words were set for axes 6.3 inches wide; in smaller ones they shrink with the boxes.
+        wide = axes.get_position().width * axes.figure.get_size_inches()[0]
+        self.scale = min(1.0, wide / 6.3)
 
     def arrow(self, start: Any, end: Any, label: str = "", head: bool = True) -> None:
         self.axes.annotate(
             "", xy=end, xytext=start,
             arrowprops={"arrowstyle": "-|>" if head else "-", "color": "0.25", "linewidth": 1.2,
-                        "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11},
+                        "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11 * self.scale},
         )  # fmt: skip
         if label:
             middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.1)
@@ -435,7 +434,7 @@ class _Diagram:
     def word(
         self, at: Any, text: str, size: float = 9, ha: str = "center", va: str = "center"
     ) -> None:
-        self.axes.text(*at, text, fontsize=size, ha=ha, va=va, linespacing=1.3)
+        self.axes.text(*at, text, fontsize=size * self.scale, ha=ha, va=va, linespacing=1.3)
 
     def box(self, at: Any, text: str, half: float = 0.62) -> None:
         from matplotlib import patches
@@ -447,7 +446,7 @@ class _Diagram:
                 facecolor="0.93", edgecolor="0.25", linewidth=1.2, zorder=2,
             )
         )  # fmt: skip
-        self.axes.text(*at, text, fontsize=9, ha="center", va="center", zorder=3)
+        self.axes.text(*at, text, fontsize=9 * self.scale, ha="center", va="center", zorder=3)
 
     def circle(self, at: Any, sign: str) -> None:
         from matplotlib import patches
@@ -455,4 +454,6 @@ class _Diagram:
         self.axes.add_patch(
             patches.Circle(at, 0.22, facecolor="white", edgecolor="0.25", linewidth=1.2, zorder=2)
         )
-        self.axes.text(*at, sign, fontsize=12, ha="center", va="center_baseline", zorder=3)
+        self.axes.text(
+            *at, sign, fontsize=12 * self.scale, ha="center", va="center_baseline", zorder=3
+        )

@@ -145,12 +145,9 @@ def plot_v_curves(curves: Mapping[str, Any] | None = None, axes: Any = None) -> 
         # What is exact has no logarithm; it is drawn at the rounding of one number.
         shown = np.maximum(errors, np.finfo(float).eps / 2)
         axes.plot(steps, shown, label=method, **_plotting.style(k, len(steps)))
-    axes.set(xscale="log", yscale="log", xlabel="step h")
+    axes.set(xscale="log", yscale="log")
     axes.invert_xaxis()
-    axes.set_ylabel("relative error of the derivative")
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper center")
+    _plotting.finish(axes, "step h", "relative error of the derivative")
     return axes
 
 
@@ -185,10 +182,7 @@ def plot_taylor(curves: Mapping[str, Any] | None = None, axes: Any = None) -> An
             steps[clear], remainders[clear], label=f"{name}: slope {slope:.2f}",
             **_plotting.style(k, len(steps)),
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="step ε")
+    axes.set(xscale="log", yscale="log")
     axes.invert_xaxis()
-    axes.set_ylabel("|L(p + ε d) − L(p) − ε g·d|")
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    _plotting.finish(axes, "step ε", "|L(p + ε d) − L(p) − ε g·d|")
     return axes

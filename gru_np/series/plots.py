@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._plotting import axes_for, pyplot
+from gru_np._plotting import axes_for, pyplot, style
 from gru_np.series.backtest import MODEL, Report
 from gru_np.series.forecast import Forecast
 from gru_np.series.table import Series
@@ -62,7 +62,8 @@ def plot_forecast(
             forecast.time, low[:, d], high[:, d], color="tab:blue", alpha=0.18, lw=0,
             label=f"{share:.0%} interval".replace("%", " %"),
         )  # fmt: skip
-    ax.plot(forecast.time, forecast.point[:, d], color="tab:blue", lw=1.5, label="forecast")
+    point = forecast.point[:, d]
+    ax.plot(forecast.time, point, color="tab:blue", lw=1.5, ls="--", label="forecast")
     ax.set_title(f"{column}: {H} steps ahead")
     _finish(ax)
     return ax
@@ -94,7 +95,7 @@ def plot_backtest(
     low, high = report.quantiles[:, h, d, 1], report.quantiles[:, h, d, -2]
     ax.fill_between(times, low, high, color="tab:blue", alpha=0.25, lw=0, label="80 % interval")
     ax.plot(times, report.truth[:, h, d], color="black", lw=0.8, label="observed")
-    ax.plot(times, report.point[:, h, d], color="tab:blue", lw=0.8, label="forecast")
+    ax.plot(times, report.point[:, h, d], color="tab:blue", lw=1.2, ls="--", label="forecast")
     error = report.by_step[column]
     ax.set_title(
         f"{column}: {step} step{'s' * (step > 1)} ahead, mean absolute error {error[MODEL][h]:.3g}"
@@ -119,12 +120,8 @@ def plot_errors(report: Report, column: str | None = None, ax: Any = None) -> An
     """
     ax = axes_for("series", ax, (9, 3.5))
     column = column or report.columns[0]
-    for name, error in report.by_step[column].items():
-        is_model = name == MODEL
-        ax.plot(
-            np.arange(1, len(error) + 1), error, label=name, lw=2 if is_model else 1,
-            marker="." if len(error) < 40 else None, color="tab:blue" if is_model else None,
-        )  # fmt: skip
+    for k, (name, error) in enumerate(report.by_step[column].items()):
+        ax.plot(np.arange(1, len(error) + 1), error, label=name, **style(k, len(error)))
     ax.set_xlabel("steps ahead")
     ax.set_ylabel("mean absolute error")
     ax.set_title(column)
@@ -154,9 +151,11 @@ def plot_residuals(report: Report, column: str | None = None, step: int = 1) -> 
     residual = report.truth[:, step - 1, d] - report.point[:, step - 1, d]
     axes[0].plot(report.origins, residual, lw=0.6, color="tab:blue")
     axes[0].axhline(0, color="black", lw=0.6)
-    axes[0].set_title(f"{column}: observed - forecast, {step} ahead")
+    axes[0].set_title(f"{column}: observed − forecast, {step} ahead")
+    axes[0].set_xlabel("row of the series")
     known = residual[~np.isnan(residual)]
     axes[1].hist(known, bins=40, color="tab:blue")
+    axes[1].set(xlabel="observed − forecast", ylabel="how often")
     axes[1].set_title(f"mean {known.mean():.3g}, deviation {known.std():.3g}")
     centred = np.nan_to_num(residual - known.mean())
     lags = np.arange(1, min(40, len(centred) // 2) + 1)
@@ -164,6 +163,7 @@ def plot_residuals(report: Report, column: str | None = None, step: int = 1) -> 
     axes[2].bar(lags, [centred[k:] @ centred[:-k] / power for k in lags], color="tab:blue")
     for bound in (-2, 2):
         axes[2].axhline(bound / np.sqrt(len(known)), color="black", ls=":", lw=0.8)
+    axes[2].set_xlabel("lag, steps")
     axes[2].set_title("autocorrelation")
     del figure
     return axes

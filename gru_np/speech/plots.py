@@ -64,7 +64,11 @@ def plot_posteriors(
     top.set(ylabel="posterior", ylim=(0, 1.12))
     top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
     bottom.imshow(
-        picture.T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.rate / 2000)
+        picture.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, features.rate / 2000),
+        cmap="cividis",
     )
     bottom.set(xlabel="time, s", ylabel="frequency, kHz", xlim=(0, seconds))
     return np.array([top, bottom])
