@@ -28,7 +28,7 @@ from time import perf_counter
 import numpy as np
 from matplotlib import pyplot as plt
 
-from gru_np import _plotting, kernels
+from gru_np import kernels
 
 ROOT = Path.cwd() if (Path.cwd() / "benchmarks").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
@@ -116,10 +116,9 @@ elif kernels.available():
         points[shape] = operations(*shape) / min(seconds) / 1e9
     _, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
     intensity = np.geomspace(0.2, 300, 200)
-    for k, (name, level) in enumerate({"L2 read GB/s": "L2", "triad GB/s": "memory"}.items()):
-        color, dash, _ = _plotting.LINES[k]
+    for name, level, dash in (("L2 read GB/s", "L2", "-"), ("triad GB/s", "memory", "--")):
         roofed = np.minimum(intensity * roof[name], roof["GFLOP/s"])
-        axis.plot(intensity, roofed, linestyle=dash, color=color, label=f"roof, data in {level}")
+        axis.plot(intensity, roofed, dash, color="0.3", label=f"roof, data in {level}")
     for shape, speed in points.items():
         axis.plot(operations(*shape) / bytes_moved(*shape), speed, "ko", markersize=5)
         axis.annotate(
