@@ -98,9 +98,8 @@ elif kernels.available():
     from benchmarks import machine, peak
     from gru_np.kernels import fused
 
-    roof = peak.measure(1, machine.caches())
-    print("this machine, one thread:", {name: round(value) for name, value in roof.items()})
     kernels.set_num_threads(1)
+    roofs = [peak.measure(1, machine.caches())]
     rng = np.random.default_rng(0)
     points = {}
     for shape in [(1, 60, 128, 128), (4, 60, 128, 128), (16, 60, 128, 128), (64, 30, 128, 128)]:
@@ -114,6 +113,12 @@ elif kernels.available():
             seconds.append(perf_counter() - start)
         # The least, since other work on the machine can only add to it.
         points[shape] = operations(*shape) / min(seconds) / 1e9
+    # Other work can only lower a roof too, so it is measured again and the higher one counts.
+    roofs.append(peak.measure(1, machine.caches()))
+    roof = {name: max(found[name] for found in roofs) for name in roofs[0]}
+    print("this machine, one thread:", {name: round(value) for name, value in roof.items()})
+    if max(points.values()) > roof["GFLOP/s"]:
+        print("the machine was busy while its roof was measured: run this again when it is quiet")
     _, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
     intensity = np.geomspace(0.2, 300, 200)
     for name, level, dash in (("L2 read GB/s", "L2", "-"), ("triad GB/s", "memory", "--")):
