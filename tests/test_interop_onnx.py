@@ -372,6 +372,36 @@ def test_a_file_that_is_no_graph_gets_one_sentence(onnx, tmp_path):
         interop.from_onnx(3)
 
 
+def test_what_is_missing_or_empty_or_does_not_fit_gets_one_sentence(onnx, rng, tmp_path):
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(ConversionError, match="its graph has no output"):
+        interop.from_onnx(tmp_path / "empty.onnx")
+    with pytest.raises(ConversionError, match="cannot be read: No such file"):
+        interop.onnx_run(tmp_path / "absent.onnx", {})
+    model = Sequential([GRU(4)], seed=0)
+    model.build((None, None, 3))
+    graph = interop.to_onnx(model)
+    with pytest.raises(ValueError, match="inputs are x; expected 1, got 0"):
+        interop.onnx_run(graph, [])
+    with pytest.raises(ValueError, match=r"Transpose .* cannot be computed from \(3,\)"):
+        interop.onnx_run(graph, [np.ones(3, np.float32)])
+
+
+def test_a_small_graph_cannot_ask_for_terabytes(onnx):
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["size"], ["y"])],
+        "greedy",
+        [],
+        [helper.make_tensor_value_info("y", 1, [None])],
+        [onnx.numpy_helper.from_array(np.array([1 << 40]), "size")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    for reader in (interop.from_onnx, lambda p: interop.onnx_run(p, {})):
+        with pytest.raises(ConversionError, match="must have at most"):
+            reader(proto)
+
+
 def test_missing_and_unknown_inputs_are_named(onnx, rng):
     graph = interop.to_onnx(language_model(rng))
     with pytest.raises(ValueError, match="missing x"):

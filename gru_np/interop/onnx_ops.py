@@ -5,6 +5,7 @@ every activation with its alpha and beta, both layouts. A padded step is never r
 there is zero. Notation: T time, B batch, I input, H hidden, D directions (1 or 2).
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from gru_np import equations, kernels
 from gru_np._aliases import Array
+from gru_np._checks import spell
 from gru_np.interop.common import ConversionError, require_package
 from gru_np.interop.layouts import from_onnx_arrays
 from gru_np.layers.dense import softmax
@@ -217,9 +219,19 @@ def _softmax(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
     return softmax(x[0])
 
 
+def _asked_size(sizes: Any, dtype: Any) -> tuple[int, ...]:
+    """Give a shape that stands in the graph, unless a few bytes of file ask for gigabytes."""
+    shape = tuple(int(size) for size in sizes)
+    if math.prod(shape) * np.dtype(dtype).itemsize > _MAX_BYTES:
+        raise ConversionError(
+            f"onnx: an array of shape {spell(shape)} must have at most {_MAX_BYTES} bytes"
+        )
+    return shape
+
+
 def _expand(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
-    shape = tuple(int(size) for size in x[1])
-    return np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, shape))
+    shape = np.broadcast_shapes(x[0].shape, _asked_size(x[1], x[0].dtype))
+    return np.broadcast_to(x[0], shape)
 
 
 def _cast(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
@@ -230,7 +242,7 @@ def _cast(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
 
 def _constant_of_shape(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
     value = a.get("value", np.zeros(1, np.float32))
-    return np.full(tuple(int(size) for size in x[0]), value.reshape(-1)[0], value.dtype)
+    return np.full(_asked_size(x[0], value.dtype), value.reshape(-1)[0], value.dtype)
 
 
 def _constant(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
@@ -288,10 +300,13 @@ def load(who: str, source: Any) -> Any:
     onnx = require_package("onnx", "onnx", who)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        if os.path.getsize(path) > _MAX_BYTES:
-            raise ConversionError(f"{who}: {path} must have at most {_MAX_BYTES} bytes")
-        with open(path, "rb") as file:
-            source = file.read()
+        try:
+            if os.path.getsize(path) > _MAX_BYTES:
+                raise ConversionError(f"{who}: {path} must have at most {_MAX_BYTES} bytes")
+            with open(path, "rb") as file:
+                source = file.read()
+        except OSError as error:
+            raise ConversionError(f"{who}: {path} cannot be read: {error.strerror}") from error
     if isinstance(source, bytes | bytearray | memoryview):
         try:
             source = onnx.load_model_from_string(bytes(source))
@@ -301,6 +316,8 @@ def load(who: str, source: Any) -> Any:
         raise TypeError(
             f"{who}: model must be a path, bytes or an onnx.ModelProto, got {type(source).__name__}"
         )
+    if not source.graph.output:
+        raise ConversionError(f"{who}: the file is not an ONNX model: its graph has no output")
     tensors = list(source.graph.initializer)
     for node in source.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
@@ -354,7 +371,15 @@ def initializers_of(model: Any) -> dict[str, Array]:
 def run_node(node: Any, version: int, values: dict[str, Any]) -> None:
     """Compute one node's outputs from values into values."""
     inputs = [values[name] if name else None for name in node.input]
-    result = OPERATORS[node.op_type](attributes_of(node, version), inputs)
+    try:
+        result = OPERATORS[node.op_type](attributes_of(node, version), inputs)
+    except ConversionError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"onnx: {node.op_type} {node.name or node.output[0]!r} cannot be computed from "
+            f"{', '.join(spell(x.shape) for x in inputs if x is not None)}: {error}"
+        ) from error
     results = result if isinstance(result, tuple) else (result,)
     values.update({name: y for name, y in zip(node.output, results, strict=False) if name})
 
@@ -408,6 +433,11 @@ def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
     names = [value.name for value in model.graph.input]
     if not isinstance(inputs, Mapping):
         free = [name for name in names if name not in values]
+        if len(inputs) != len(free):
+            raise ValueError(
+                f"onnx_run: the inputs are {', '.join(free)}; expected {len(free)}, got "
+                f"{len(inputs)}"
+            )
         inputs = dict(zip(free, inputs, strict=True))
     unknown = [name for name in inputs if name not in names]
     missing = [name for name in names if name not in inputs and name not in values]
