@@ -66,6 +66,10 @@ class Callback:
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a batch; logs has the means over the epoch so far."""
 
+    def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
+        """After a step that changed nothing, its loss or gradient NaN; True keeps the error in."""
+        return False
+
     def get_state(self) -> dict[str, Any]:
         """Give what a resumed run needs: numbers, strings, None, arrays."""
         return {}
@@ -613,7 +617,10 @@ class CSVLogger(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stop as soon as the loss is NaN or infinite.
+    """End training as if it were done once a loss or gradient is NaN or infinite.
+
+    Without it `fit` raises `gru_np.health.NonFiniteError`. Either way the weights are those before
+    the step.
 
     Examples
     --------
@@ -621,11 +628,61 @@ class TerminateOnNaN(Callback):
     >>> guard = TerminateOnNaN()
     """
 
+    def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
+        """Say where it came from, and stop."""
+        sys.stdout.write(f"Batch {batch}: {error}\n")
+        self.model.stop_training = True
+        return True
+
+
+class SkipNonFinite(Callback):
+    """Leave out a step whose loss or gradient is NaN or infinite, and go on with the next batch.
+
+    Recurrent states carried along begin anew after it.
+
+    Parameters
+    ----------
+    in_a_row : int
+        How many steps may fail one after another before the error is raised after all.
+
+    Attributes
+    ----------
+    skipped : int
+        Steps left out so far.
+
+    Examples
+    --------
+    >>> from gru_np.callbacks import SkipNonFinite
+    >>> guard = SkipNonFinite(in_a_row=1)
+    >>> guard.on_nonfinite(0, FloatingPointError()), guard.on_nonfinite(1, FloatingPointError())
+    (True, False)
+    """
+
+    def __init__(self, in_a_row: int = 10):
+        super().__init__()
+        self.in_a_row = in_a_row
+        self.skipped = 0
+        self._now = 0  # in a row, up to here
+
+    def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
+        """Count it."""
+        self._now += 1
+        if self._now > self.in_a_row:
+            return False
+        self.skipped += 1
+        return True
+
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Stop if the loss is not finite."""
-        if not np.isfinite(logs["loss"]):
-            sys.stdout.write(f"Batch {batch}: the loss is {logs['loss']}, training stops\n")
-            self.model.stop_training = True
+        """A step that succeeded ends the row."""
+        self._now = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Give the counts."""
+        return {"skipped": self.skipped, "now": self._now}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        self.skipped, self._now = state["skipped"], state["now"]
 
 
 class LambdaCallback(Callback):
@@ -678,3 +735,7 @@ class CallbackList:
         """Tell every callback of an event."""
         for callback in self.callbacks:
             getattr(callback, event)(*args)
+
+    def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
+        """Tell every callback of a step that failed; whether one of them deals with it."""
+        return any([callback.on_nonfinite(batch, error) for callback in self.callbacks])

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.stderr.write(f"gru-np {args.command}: {error}\n")
         return 2
+    except FloatingPointError as error:  # training diverged: no fault of the arguments' form
+        sys.stderr.write(f"gru-np {args.command}: {error}\n")
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -4,13 +4,14 @@ A batch goes down once and comes back once: forward through the layers, the loss
 together), backward in reverse order, the optimiser's step. Notation: B batch, T time.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import kernels, losses, metrics, optimizers, saving, streaming, training
+from gru_np import health, kernels, losses, metrics, optimizers, saving, streaming, training
 from gru_np._aliases import Array, Gradients, Shape
 from gru_np._checks import as_floats, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
@@ -387,6 +388,12 @@ class Sequential:
         down = self._forward(x, training=True, states=states, fused=True)
         value, dy = self._loss_and_gradient(down, y, weight)
         gradients = self._backward(dy, down.saved)
+        if not math.isfinite(float(value) + health.gradient_norm(gradients)):
+            raise health.NonFiniteError(
+                f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}: "
+                f"{health.blame(self.layers, down.saved, gradients)}; the weights are those before "
+                "this step; lower the learning rate or clip the gradient"
+            )
         self._compiled.clear()
         self.optimizer.apply(self._trainable(), gradients)
         for layer in self.layers:

@@ -9,6 +9,7 @@ from typing import Any
 from gru_np._aliases import Array
 from gru_np.callbacks import CallbackList, Progress
 from gru_np.data import Dataset, epoch_order
+from gru_np.health import NonFiniteError
 from gru_np.layers import GRU, Bidirectional, Embedding, Layer
 
 States = list[Array | None]  # one entry a layer: the state (B, H) of a GRU, None of any other
@@ -60,7 +61,16 @@ def _epoch(
     for batch in data.batches(order, start=progress.batch):
         tell("on_train_batch_begin", progress.batch, logs)
         states = None if batch.fresh else progress.states
-        progress.states = model._train_step(batch.x, batch.y, batch.weight, states)
+        try:
+            progress.states = model._train_step(batch.x, batch.y, batch.weight, states)
+        except NonFiniteError as error:
+            if not tell.keeps_in(progress.batch, error):
+                raise
+            if model.stop_training:
+                break
+            _forget(model)
+            progress.batch += 1
+            continue
         if data.tbptt is None:
             progress.states = None
         progress.batch += 1
@@ -70,6 +80,14 @@ def _epoch(
         if model.stop_training:
             break
     return logs
+
+
+def _forget(model: Any) -> None:
+    """Begin all recurrent states anew: those after a step that failed may be NaN."""
+    model.progress.states = None
+    for layer in model.layers:
+        if isinstance(layer, GRU) and layer.stateful:
+            layer.reset_states()
 
 
 def work(layers: list[Layer], x: Array, batch_size: int, epochs: int) -> tuple[float, float]:

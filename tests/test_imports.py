@@ -28,6 +28,7 @@ ORDER = [
         "checkpoint",
         "saving",
         "streaming",
+        "health",
         "training",
     ],
     ["model"],

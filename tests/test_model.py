@@ -28,8 +28,10 @@ from gru_np.callbacks import (
     LambdaCallback,
     ModelCheckpoint,
     ReduceLROnPlateau,
+    SkipNonFinite,
     TerminateOnNaN,
 )
+from gru_np.health import NonFiniteError
 
 V, B, T = 7, 6, 9
 
@@ -486,6 +488,54 @@ def test_nan_stops_training(ids):
         ids[:, :-1], ids[:, 1:], batch_size=2, epochs=5, verbose=0, callbacks=[TerminateOnNaN()]
     )
     assert history.epoch == []
+
+
+@pytest.mark.parametrize("gate", ["r", "z", "n"])
+def test_nan_in_a_gate_stops_training_names_it_and_harms_no_weight(ids, gate):
+    model = language_model()
+    model.build((None, None))
+
+    def run_forward(*args, **kwargs):
+        h, saved = kernels.gru_forward(*args, **kwargs)
+        getattr(saved, gate)[2, 1, 0] = np.nan
+        h[3:, 1] = np.nan
+        return h, saved
+
+    model.layers[1].run_forward = run_forward
+    before = model.get_weights()
+    with pytest.raises(
+        NonFiniteError, match=f"step 1,.* gru is not finite, gate {gate} at time step 2;"
+    ):
+        model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
+    assert_close(model.get_weights(), before, "exact")
+    assert model.optimizer.iterations == 0 and not model.optimizer.state
+
+
+@pytest.mark.parametrize(("gate", "row"), [("r", 0), ("z", 5), ("n", 10)])
+def test_a_nan_parameter_is_named_with_its_gate(ids, gate, row):
+    model = language_model()
+    model.build((None, None))
+    model.params["gru/W_hh"][row, 1] = np.nan
+    with pytest.raises(NonFiniteError, match=rf"parameter gru/W_hh is not finite, gate {gate};"):
+        model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
+
+
+def test_a_step_that_is_nan_can_be_skipped_as_if_its_batch_were_not_there(rng):
+    x, y = rng.standard_normal((6, 4, 2)), rng.integers(0, 3, 6)
+    broken = x.copy()
+    broken[2, 1, 0] = np.nan
+
+    def trained(x, y, *callbacks):
+        model = Sequential([GRU(5), Dense(3, activation="softmax")], dtype="float64", seed=0)
+        model.compile("sparse_categorical_crossentropy", "adam")
+        model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    keep, skip = [0, 1, 4, 5], SkipNonFinite()
+    assert_close(trained(broken, y, skip), trained(x[keep], y[keep]), "exact")
+    assert skip.skipped == 1
+    with pytest.raises(NonFiniteError, match="step 2"):
+        trained(broken, y, SkipNonFinite(in_a_row=0))
 
 
 # ------------------------------------------------------------------------------------ bad input

@@ -1,0 +1,113 @@
+"""Is a training step sound? Finding the first number that is NaN or infinite, by its name."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gru_np._aliases import Array, Gradients
+from gru_np.layers import GRU, Layer
+
+GATES = ("r", "z", "n")  # the rows of every array of a GRU, in thirds
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient was NaN or infinite; no weight was changed by that step.
+
+    Examples
+    --------
+    >>> from gru_np.health import NonFiniteError
+    >>> issubclass(NonFiniteError, ArithmeticError)
+    True
+    """
+
+
+def gradient_norm(gradients: Gradients) -> float:
+    """Euclidean norm of all gradients together; NaN or infinite if, and only if, one of them is.
+
+    Parameters
+    ----------
+    gradients : dict of str to array
+
+    Returns
+    -------
+    float
+        In the precision of the arrays, unless squares overflow there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.health import gradient_norm
+    >>> gradient_norm({"a": np.array([3.0]), "b": np.array([0.0, 4.0])})
+    5.0
+    """
+    total = sum(float(np.dot(g.ravel(), g.ravel())) for g in gradients.values())
+    if math.isfinite(total):
+        return math.sqrt(total)
+    # A square may overflow though its number does not.
+    largest = max(float(np.abs(g).max(initial=0)) for g in gradients.values())
+    if any(np.isnan(g).any() for g in gradients.values()) or not math.isfinite(largest):
+        return math.nan
+    scaled = (np.asarray(g, np.float64) / largest for g in gradients.values())
+    return largest * math.sqrt(sum(float((g * g).sum()) for g in scaled))
+
+
+def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -> str:
+    """Say where the first number that is not finite stands: parameter, gate or gradient.
+
+    Parameters
+    ----------
+    layers, saved
+        Of one forward pass, from input to output.
+    gradients : dict of str to array
+        By "layer/parameter", the last layer first.
+
+    Returns
+    -------
+    str
+        Parameters come first, since all else follows from them; then the gates of the first layer
+        and time step; then gradients, from the output down.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.health import blame
+    >>> blame([], [], {"dense/W": np.zeros((1, 2)), "dense/b": np.array([np.inf])})
+    'the gradient of dense/b is not finite'
+    """
+    layers, saved = list(layers), list(saved)
+    for layer in layers:
+        for name, array in layer.params.items():
+            if not np.isfinite(array).all():
+                return f"the parameter {layer.name}/{name} is not finite{_rows(layer, array)}"
+    for layer, keep in zip(layers, saved, strict=True):
+        if isinstance(layer, GRU) and (found := _first_gate(keep.saved)):
+            return f"{layer.name} is not finite, {found}"
+    of_name = {layer.name: layer for layer in layers}
+    for name, g in gradients.items():
+        if not np.isfinite(g).all():
+            owner = of_name.get(name.split("/")[0])
+            return f"the gradient of {name} is not finite{_rows(owner, g)}"
+    return "the loss is not finite, though every parameter, gate and gradient is"
+
+
+def _rows(layer: Layer | None, array: Array) -> str:
+    """Name the gates whose rows of a GRU's array are wrong."""
+    if not isinstance(layer, GRU) or len(array) != 3 * layer.units:
+        return ""
+    parts = zip(GATES, np.split(array, 3), strict=True)
+    return f", gate {', '.join(gate for gate, rows in parts if not np.isfinite(rows).all())}"
+
+
+def _first_gate(saved: Any) -> str:
+    """Name the gates that are wrong at the first time step where any is; "" if none."""
+    wrong = {g: ~np.isfinite(getattr(saved, g)).all(axis=(1, 2)) for g in GATES}  # (T,) each
+    steps = np.flatnonzero(np.any(list(wrong.values()), axis=0))
+    if not steps.size:
+        return ""
+    t = int(steps[0])
+    gates = [g for g in GATES if wrong[g][t]]
+    if "r" in gates and "n" in gates:
+        gates.remove("n")  # n = tanh(a_in + r * a_hn) only follows
+    return f"gate {', '.join(gates)} at time step {t}"
