@@ -24,7 +24,7 @@ class Plan:
     repeats: int = 20
     repetition: float = 0.02  # seconds a repetition should last: more calls if one is shorter
     warm: float = 0.3  # seconds
-    unroll_limit: float = 60.0  # seconds for contestants that compile every step of time
+    unroll_limit: float = 30.0  # seconds for contestants that compile every step of time
     limit: float = 300.0  # seconds for any other request
     cold_repeats: int = 10
     memory: list[tuple[str, Any]] = field(default_factory=list)

@@ -27,6 +27,8 @@ def gru_forward(
     mask: Any = None,
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
+    *,
+    inference: bool = False,
 ) -> tuple[Any, Any]:
     """Run a GRU over time, compiled where that pays.
 
@@ -38,7 +40,7 @@ def gru_forward(
     -------
     h : (T + 1, B, H)
     saved
-        For `gru_backward`.
+        For `gru_backward`; with `inference=True` None: nothing is kept, and it is faster.
 
     Raises
     ------
@@ -61,6 +63,8 @@ def gru_forward(
     >>> h, saved = gru_forward(x, None, W_ih, W_hh, None, None, lengths=[5, 0, 2])
     >>> h.shape, bool((h[3:, 2] == h[2, 2]).all())  # beyond its length a state stands still
     ((6, 3, 4), True)
+    >>> gru_forward(x, None, W_ih, W_hh, None, None, inference=True)[1] is None
+    True
     """
     x, W_ih, W_hh = as_floats(FORWARD, x), _floats("W_ih", W_ih), _floats("W_hh", W_hh)
     require_rank(FORWARD, "x", x, ("time", "batch", "features"), "x is time first here")
@@ -86,6 +90,7 @@ def gru_forward(
     return kernels.gru_forward(
         x, h0, W_ih, W_hh, b_ih, b_hh,
         bool(reset_after), lengths, mask, activation, recurrent_activation,
+        inference=inference,
     )  # fmt: skip
 
 
