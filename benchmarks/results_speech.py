@@ -265,9 +265,10 @@ def run_gru_np(task: Task, settings: Settings, unfinished: Path) -> dict:
     def after(epoch: int, loss: float) -> None:
         run["seconds"] = before + time.perf_counter() - clock
         run["losses"].append(loss)
+        transcriber.save(unfinished)
         print(f"  epoch {epoch}  loss {loss:.3f}", flush=True)
 
-    transcriber.fit(*train, training, after, unfinished)
+    transcriber.fit(*train, training, after)
     scores = transcriber.log_probabilities_of(test[0])
     return outcome(transcriber, test, scores, run, len(train[0]))
 

@@ -602,7 +602,9 @@ def test_the_commands_train_on_a_folder_and_transcribe_a_file(tmp_path, capsys, 
     for extra in ((), ("--stream",), ("--times",), ("--beam", 4)):
         args = parsed(command.transcribe_arguments, tmp_path / "0.wav", "--model", model, *extra)
         assert command.transcribe_run(args) == 0
-        heard[extra] = capsys.readouterr().out.splitlines()
+        heard[extra], said_beside = map(str.splitlines, capsys.readouterr())
+        latency = "(a time step is decided 35 ms after it began)"
+        assert said_beside == ([latency] if "--stream" in extra else [])
     assert heard[()][0] == heard["--stream",][0] == heard["--times",][0]
 
 

@@ -94,8 +94,9 @@ directory
 
 
 def _stream(transcriber: Transcriber, path: Any) -> Any:
-    """Write the text of a file piece by piece, as it becomes known."""
+    """Write the text of a file piece by piece, as it becomes known; the latency beside it."""
     stream = transcriber.stream()
+    sys.stderr.write(f"(a time step is decided {stream.latency * 1000:.0f} ms after it began)\n")
     with AudioFile(path) as file:
         from gru_np.speech.audio import require_rate
 

@@ -172,7 +172,6 @@ class Transcriber:
             What was said in each.
         training : Training, optional
         after_epoch : callable (epochs done, mean loss), optional
-            Called before the epoch is saved, so what it puts into `model.extras` is saved too.
         path : str or path, optional
             Where to save after each epoch. A transcriber loaded from there goes on where it was.
 
@@ -205,10 +204,10 @@ class Transcriber:
                 total += float(loss) * len(rows)
             self.epochs_done += 1
             losses.append(total / len(inputs))
-            if after_epoch is not None:
-                after_epoch(self.epochs_done, losses[-1])
             if path is not None:
                 self.save(path)
+            if after_epoch is not None:
+                after_epoch(self.epochs_done, losses[-1])
         return losses
 
     def _compile(self, training: Training, steps: int) -> None:
