@@ -15,7 +15,8 @@ from gru_np import recurrence
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import spell
 from gru_np.layers import GRU, Bidirectional, Embedding
-from gru_np.model import Pass, Sequential, States
+from gru_np.model import Pass, Sequential
+from gru_np.training import States
 
 Labels = tuple[tuple[str, ...], ...]
 
