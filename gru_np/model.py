@@ -507,6 +507,10 @@ class Sequential:
             What `predict` gives for this time step of a sequence fed so far.
         state : list
         """
+        if state is not None and logits in self._compiled:
+            done = self._compiled[logits].again(x, state)
+            if done is not None:
+                return done
         x = self._inputs("step", x)
         if not self.built:
             raise ValueError("step: the model must be built first; fit it, load it or call build")

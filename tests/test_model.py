@@ -258,6 +258,29 @@ def test_step_by_step_is_predict(ids, dtype):
     assert_close(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), steps[0], "rounding")
 
 
+@pytest.mark.skipif(not kernels.available(), reason="numba is not installed")
+@pytest.mark.parametrize("first", [Embedding(V, 3), None])
+def test_a_step_takes_its_arguments_in_any_form(first, ids, monkeypatch):
+    monkeypatch.setattr(kernels, "pays", lambda *work, **options: True)
+    model = Sequential([*([first] if first else []), GRU(5), Dense(2)], seed=1)
+    model.build((None, None) if first else (None, None, 3))
+    x = ids[:, 0] if first else np.cos(ids[:, :3]).astype(np.float32)
+    _, state = model.step(x)
+    expected, after = model.step(x, state)
+    every_other, read_only = np.repeat(x, 2, axis=0)[::2], x.copy()
+    read_only.flags.writeable = False
+    other_dtype = x.astype(np.int32 if first else np.float64)
+    for form in (x, every_other, read_only, other_dtype, x.tolist() if first else x):
+        for change in (lambda h: h, lambda h: h.astype(np.float64), lambda h: np.asfortranarray(h)):
+            given = [None if h is None else change(h) for h in state]
+            y, now = model.step(form, given)
+            assert_close([y, now[-2]], [expected, after[-2]], "exact")
+    if first:
+        x[4] = V
+        with pytest.raises(ValueError, match=r"token ids must be in 0\.\.6, got 7 at \(4,\)"):
+            model.step(x, state)
+
+
 def test_step_uses_the_weights_of_its_time(ids):
     model = language_model()
     model.build((None, None))

@@ -2,15 +2,23 @@
 
 Weights are packed once, when the `Stack` is made; a step then reads them once and allocates only
 its results. The states have the bits of `gru_forward`'s, because both run `recurrence.step`.
+
+A step may take as little as its weights take to be read from the cache, a few microseconds. Every
+array given to compiled code costs a tenth of one, so all weights lie in one array, all settings in
+another, and working memory is the compiled code's own.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from gru_np.kernels._jit import entry, inner
-from gru_np.kernels.fused import NO_MASK, NOTHING, flat, pack_forward, padded, scratch
-from gru_np.kernels.matmul import address, copy_row, pack_transposed, product
+from gru_np.kernels.fused import NOTHING, aligned, flat, pack_forward, padded
+from gru_np.kernels.matmul import INT64, address, copy_row, pack_transposed, product
 from gru_np.kernels.recurrence import project as project_inputs
 from gru_np.kernels.recurrence import step, units_together
 from gru_np.kernels.vector import lanes, load, max_lanes, maximum, own_code, splat, store, sum_lanes
@@ -64,57 +72,105 @@ def _softmax(array, at, count):
         store(array, i, load(array, i) / whole)
 
 
+def _flat(context, builder, dtype, data, size):
+    """Array of `size` numbers at the pointer `data`, which something else keeps alive."""
+    out = context.make_array(types.Array(dtype, 1, "C"))(context, builder)
+    itemsize = ir.Constant(INT64, context.get_abi_sizeof(context.get_data_type(dtype)))
+    populate_array(out, data, [size], [itemsize], itemsize, meminfo=None)
+    return out._getvalue()
+
+
+@intrinsic
+def in_a_row(typingctx, array):
+    """The numbers of a contiguous array of any shape, as a flat one on the same memory."""
+
+    def emit(context, builder, sig, args):
+        source = context.make_array(array)(context, builder, args[0])
+        return _flat(context, builder, array.dtype, source.data, source.nitems)
+
+    return types.Array(array.dtype, 1, "C")(array), emit
+
+
+@intrinsic
+def nothing_masked(typingctx):
+    """Empty mask."""
+
+    def emit(context, builder, sig, args):
+        data = context.get_data_type(types.bool_).as_pointer()
+        return _flat(context, builder, types.bool_, data(None), INT64(0))
+
+    return types.Array(types.bool_, 1, "C")(), emit
+
+
+# What a plan begins with: number of GRU layers; where x comes from; outputs and activation of the
+# dense layer; units to reserve for a row; rows of the embedding and where its table begins. Then
+# follow I, H, reset_after and the place of the weights for each layer, and the dense layer's place.
+LAYERS, SOURCE, OUTPUTS, SOFTMAX, WIDEST, TOKENS, TABLE, HEAD = range(8)
+GIVEN, PROJECTED, LOOKED_UP = range(3)
+
+
 @entry
-def stream(tokens, x, table, packed, plan, before, after, y, B, no_mask, work):
-    """Run one step of a stack. `plan` says what lies where in `packed`; see `Stack`."""
-    L = lanes(packed)
-    layers, projected, outputs, softmax = plan[0], plan[1], plan[2], plan[3]
-    widest = plan[4]
-    # work: a layer's input, its state before and after, a_ih, then a_hh and the rest
+def stream(tokens, x, before, after, y, packed, plan):
+    """Run one step of a stack; see `Stack`. -1, or the first row whose token there is not."""
+    L, B = lanes(packed), len(y)
+    layers, source_of_x, outputs, widest = plan[LAYERS], plan[SOURCE], plan[OUTPUTS], plan[WIDEST]
+    if source_of_x != GIVEN:
+        for m in range(B):
+            if tokens[m] < 0 or tokens[m] >= plan[TOKENS]:
+                return m
+    x, before, after, y = in_a_row(x), in_a_row(before), in_a_row(after), in_a_row(y)
+    # work, from a whole vector on: a layer's input, its state before and after, a_ih, then a_hh
+    # and the rest; the dense layer's results lie from a_ih on
     block = B * widest
+    size = 12 * block + B * ((outputs + L - 1) // L * L)
+    room = np.empty(size + L, packed.dtype)
+    work = room[-address(room, 0) // room.itemsize % L :]
     source, state, next_state, a_ih, a_hh = 0, block, 2 * block, 3 * block, 6 * block
     carried = 0
     for layer in range(layers):
-        I, H, reset_after, at = plan[5 + 4 * layer : 9 + 4 * layer]  # noqa: E741
+        p = HEAD + 4 * layer
+        I, H, reset_after, at = plan[p], plan[p + 1], plan[p + 2] != 0, plan[p + 3]  # noqa: E741
         U = (H + L - 1) // L * L
-        b_ih = at + 3 * U * (I + H)
         J = U // L
-        together = units_together(B, J, reset_after != 0)
-        if layer == 0 and projected:
+        b_ih = at + 3 * U * (I + H)
+        together = units_together(B, J, reset_after)
+        if layer == 0 and source_of_x == PROJECTED:
             # into the order of `project`
             for m in range(B):
                 for j in range(0, J, together):
                     n = 3 * L * min(together, J - j)
-                    source_row = tokens[m] * 3 * U + 3 * L * j
-                    copy_row(table, source_row, work, a_ih + 3 * L * j * B + n * m, n, n)
+                    row = plan[TABLE] + tokens[m] * 3 * U + 3 * L * j
+                    copy_row(packed, row, work, a_ih + 3 * L * j * B + n * m, n, n)
         else:
-            row = I
-            here = address(x, 0)
-            if layer > 0:
-                row = (I + L - 1) // L * L
-                here = address(work, source)
+            here, row = address(work, source), (I + L - 1) // L * L
+            if layer == 0 and source_of_x == GIVEN:
+                here, row = address(x, 0), I
+            elif layer == 0:
+                for m in range(B):
+                    copy_row(x, tokens[m] * I, work, source + m * row, I, I)
             project_inputs(here, row, packed, at, b_ih, I, U, B, together, work, a_ih)
         for m in range(B):
             copy_row(before, carried + m * H, work, state + m * U, H, U)
         step(
-            a_ih, B, 0, a_hh, state, next_state, U, packed, -1, 0, no_mask, 0, packed,
-            at + 3 * U * I, H, B, reset_after != 0, work,
+            a_ih, B, 0, a_hh, state, next_state, U, packed, -1, 0, nothing_masked(), 0, packed,
+            at + 3 * U * I, H, B, reset_after, work,
         )  # fmt: skip
         for m in range(B):
             copy_row(work, next_state + m * U, after, carried + m * H, H, H)
         carried += B * H
         source, next_state = next_state, source
     if outputs:
-        at = plan[5 + 4 * layers]
+        at = plan[HEAD + 4 * layers]
         V = (outputs + L - 1) // L * L
         product(
             address(work, source), U, packed, at, packed, at + V * H, 0,
             work, a_ih, V, B, V // L, H, 0, V // L,
         )  # fmt: skip
         for m in range(B):
-            if softmax:
+            if plan[SOFTMAX]:
                 _softmax(work, a_ih + m * V, outputs)
             copy_row(work, a_ih + m * V, y, m * outputs, outputs, outputs)
+    return -1
 
 
 class Layer(NamedTuple):
@@ -148,37 +204,41 @@ class Stack:
         layers = [Layer(*layer) for layer in layers]
         dtype = self.dtype = np.result_type(*(layer.W_hh for layer in layers))
         self.sizes = [layer.W_hh.shape[1] for layer in layers]
-        self.embedding = None if embedding is None else np.ascontiguousarray(embedding, dtype)
-        self.table = NOTHING[dtype]
-        pieces, offsets, at = [], [], 0
-        for layer in layers:
-            pieces.append(pack_forward(*layer, dtype))
-            H, I = layer.W_hh.shape[1], layer.W_ih.shape[1]  # noqa: E741
-            offsets += [I, H, int(layer.reset_after), at]
-            at += len(pieces[-1])
         self.inputs = layers[0].W_ih.shape[1]
-        U = padded(self.sizes[0], dtype)
-        if embedding is not None and len(embedding) * 3 * U * dtype.itemsize <= TABLE_BYTES:
-            self.table = np.empty(len(embedding) * 3 * U, dtype)
-            project(
-                flat(self.embedding, dtype), pieces[0], self.table, *embedding.shape, self.sizes[0]
-            )
+        pieces = [pack_forward(*layer, dtype) for layer in layers]
+        at, of_layers = 0, []
+        for layer, piece in zip(layers, pieces, strict=True):
+            H, I = layer.W_hh.shape[1], layer.W_ih.shape[1]  # noqa: E741
+            of_layers += [I, H, int(layer.reset_after), at]
+            at += len(piece)
         self.outputs = 0
         if dense is not None:
             W, b = dense
             self.outputs, H = W.shape
-            packed = np.empty(padded(self.outputs, dtype) * (H + 1), dtype)
+            piece = np.empty(padded(self.outputs, dtype) * (H + 1), dtype)
             bias = NOTHING[dtype] if b is None else flat(b, dtype)
-            pack_dense(flat(W, dtype), bias, self.outputs, H, packed)
-            pieces.append(packed)
-            offsets.append(at)
-        self.packed = np.concatenate(pieces)
-        widest = max(padded(H, dtype) for H in self.sizes)
-        head = [len(layers), int(len(self.table) > 0), self.outputs, int(softmax), widest]
-        self.plan = np.array(head + offsets, np.int64)
-        # 3 states, 3 of a_ih, 6 behind a_hh; the dense layer's results lie from a_ih on
-        self.work = 12 * widest + padded(self.outputs, dtype)
-        self.no_tokens, self.no_x = np.empty(0, np.int64), NOTHING[dtype]
+            pack_dense(flat(W, dtype), bias, self.outputs, H, piece)
+            pieces.append(piece)
+        of_dense = at
+        # what `stream` is given where it wants nothing
+        self.tokens, self.x = np.empty(0, np.int64), np.empty((0, 0), dtype)
+        table, source, V = 0, GIVEN, 0
+        U = padded(self.sizes[0], dtype)
+        if embedding is not None:
+            V, E = embedding.shape
+            if V * 3 * U * dtype.itemsize <= TABLE_BYTES:
+                table, source = sum(map(len, pieces)), PROJECTED
+                piece = np.empty(V * 3 * U, dtype)
+                project(flat(embedding, dtype), pieces[0], piece, V, E, self.sizes[0])
+                pieces.append(piece)
+            else:
+                source, self.x = LOOKED_UP, flat(embedding, dtype).reshape(V, E)
+        self.by_token = embedding is not None
+        self.packed = aligned(sum(map(len, pieces)), dtype)
+        np.concatenate(pieces, out=self.packed)
+        widest = max(padded(n, dtype) for n in [*self.sizes, self.inputs])
+        settings = [len(layers), source, self.outputs, int(softmax), widest, V, table]
+        self.plan = np.array([*settings, *of_layers, of_dense], np.int64)
 
     def step(self, x, states=None):
         """Advance by one step.
@@ -186,7 +246,6 @@ class Stack:
         Parameters
         ----------
         x : (B,) int token ids if there is an embedding, else (B, I)
-            Ids are trusted to lie in 0..V - 1.
         states : list of (B, H), optional
             One per GRU layer; None is zeros. Not modified.
 
@@ -194,29 +253,54 @@ class Stack:
         -------
         y : (B, outputs), or (B, H) of the last layer without a dense one
         states : list of (B, H)
+
+        Raises
+        ------
+        IndexError
+            If a token is not in 0..V - 1.
         """
-        dtype, B = self.dtype, len(x)
-        if self.embedding is None:
-            tokens, x = self.no_tokens, flat(np.asarray(x), dtype)
-        elif len(self.table):
-            tokens, x = flat(np.asarray(x), np.int64), self.no_x
+        dtype, B, sizes = self.dtype, len(x), self.sizes
+        tokens = self.tokens
+        if self.by_token:
+            tokens, x = flat(np.asarray(x), np.dtype(np.int64)), self.x
         else:
-            tokens, x = self.no_tokens, self.embedding[x].reshape(-1)
-        total = B * sum(self.sizes)
-        after = np.empty(total, dtype)
+            x = flat(np.asarray(x), dtype).reshape(B, self.inputs)
         if states is None:
-            before = np.zeros(total, dtype)
-        elif len(states) == 1:
-            before = flat(np.asarray(states[0]), dtype)
+            before = np.zeros((1, B * sum(sizes)), dtype)
         else:
-            before = np.concatenate([np.asarray(s, dtype).reshape(-1) for s in states])
-        y = np.empty(B * self.outputs, dtype)
-        work = scratch.get("stream", dtype, B * self.work)
-        stream(
-            tokens, x, self.table, self.packed, self.plan, before, after, y, B, NO_MASK, work
-        )  # fmt: skip
-        result, at = [], 0
-        for H in self.sizes:
-            result.append(after[at : at + B * H].reshape(B, H))
-            at += B * H
-        return (y.reshape(B, -1) if self.outputs else result[-1]), result
+            states = [flat(np.asarray(state), dtype) for state in states]
+            before = (states[0] if len(states) == 1 else np.concatenate(states)).reshape(1, -1)
+        if len(sizes) == 1:
+            after = np.empty((B, sizes[0]), dtype)
+            result = [after]
+        else:
+            after, result, at = np.empty((1, B * sum(sizes)), dtype), [], 0
+            for H in sizes:
+                result.append(after[0, at : at + B * H].reshape(B, H))
+                at += B * H
+        y = np.empty((B, self.outputs), dtype) if self.outputs else result[-1]
+        wrong = stream(tokens, x, before, after, y, self.packed, self.plan)
+        if wrong >= 0:
+            raise IndexError(f"row {wrong}: there is no token {tokens[wrong]}")
+        return y, result
+
+    def next(self, x, before):
+        """Do as `step` does, for a single layer and arrays that are in order already.
+
+        Contiguous and writable, of the stack's dtype, ids int64. Where a token is not in 0..V - 1
+        nothing is done.
+
+        Returns
+        -------
+        y, after
+            None, None if a token is not in 0..V - 1.
+        """
+        after = np.empty(before.shape, self.dtype)
+        if self.by_token:
+            tokens, x = x, self.x
+        else:
+            tokens = self.tokens
+        y = np.empty((len(before), self.outputs), self.dtype) if self.outputs else after
+        if stream(tokens, x, before, after, y, self.packed, self.plan) >= 0:
+            return None, None
+        return y, after
