@@ -12,8 +12,11 @@ from gru_np import (
     Embedding,
     GRUCell,
     LayerNormalization,
+    Sequential,
+    check_gradients,
     gru_forward,
 )
+from gru_np.layers import GlobalAveragePooling1D, GlobalMaxPooling1D
 
 B, T, I, H = 3, 5, 2, 4  # noqa: E741
 
@@ -270,3 +273,32 @@ def test_config_and_repr_say_how_a_layer_was_made():
     assert repr(layer) == "GRU(units=3, return_sequences=True, reset_after=False)"
     again = GRU(**layer.get_config())
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("cls", [GlobalMaxPooling1D, GlobalAveragePooling1D])
+def test_pooling_sees_real_steps_only_and_its_gradient_is_exact(cls, rng, x, tmp_path):
+    mask = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
+    hidden = np.where(mask[..., None], x, np.nan)
+    pool = {GlobalMaxPooling1D: np.max, GlobalAveragePooling1D: np.mean}[cls]
+    expected = [
+        pool(row[m], axis=0) if m.any() else np.zeros(I) for row, m in zip(x, mask, strict=True)
+    ]
+    y, saved = cls().forward(hidden, mask=mask)
+    assert_close(y, np.stack(expected), "rounding")
+    assert_close(cls()(x), pool(x, axis=1), "rounding")
+    dx, _ = cls().backward(np.ones_like(y), saved)
+    assert not dx[~mask].any()
+    model = Sequential([GRU(H, return_sequences=True), cls(), Dense(3)], dtype="float64", seed=0)
+    model.compile("mse", "adam")
+    check_gradients(model, x, rng.standard_normal((B, 3))).raise_if_bad()
+    ids = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [2, 2, 0, 0]])
+    both = [Embedding(5, 2, mask_zero=True), Bidirectional(GRU(H, return_sequences=True)), cls()]
+    model = Sequential([*both, Dense(3, activation="softmax")], dtype="float64", seed=0)
+    model.compile("sparse_categorical_crossentropy", "adam")
+    check_gradients(model, ids, np.array([0, 2, 1])).raise_if_bad()
+    assert_close(model.predict(ids), model.predict(np.pad(ids, ((0, 0), (0, 3)))), "rounding")
+    model.save(tmp_path / "pooled.safetensors")
+    again = Sequential.load(tmp_path / "pooled.safetensors")
+    assert_close(again.predict(ids), model.predict(ids), "exact")
+    with pytest.raises(ValueError, match="cannot take single steps"):
+        model.step(ids[:, 0])

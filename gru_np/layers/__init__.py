@@ -9,5 +9,7 @@ from gru_np.layers.gru import GRU as GRU
 from gru_np.layers.gru import GRUCell as GRUCell
 from gru_np.layers.masking import Masking as Masking
 from gru_np.layers.normalization import LayerNormalization as LayerNormalization
+from gru_np.layers.pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
+from gru_np.layers.pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
 from gru_np.layers.reshape import Reshape as Reshape
 from gru_np.layers.segments import SegmentGRU as SegmentGRU
