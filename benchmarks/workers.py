@@ -36,8 +36,10 @@ def environment(name: str, threads: int) -> dict[str, str]:
         "NPROC",  # the CPU client of XLA
     ]
     spinning = {"OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"}  # everyone's own default
+    # Installed packages come with their bytecode; this one, run from a clone, is to keep its own.
+    left_out = spinning | {"PYTHONDONTWRITEBYTECODE"}
     return {
-        **{k: v for k, v in os.environ.items() if k not in spinning},
+        **{k: v for k, v in os.environ.items() if k not in left_out},
         **dict.fromkeys(pools, n),
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
         "TF_NUM_INTEROP_THREADS": "1",

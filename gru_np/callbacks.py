@@ -4,12 +4,10 @@ Callbacks only read, but for two levers: `model.stop_training` and the optimiser
 Each can give its state (`get_state`) and take it back, so that a resumed run is the same run.
 """
 
-import csv
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -593,6 +591,8 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
         super().__init__()
+        from pathlib import Path
+
         self.filename = Path(filename)
         self.separator = separator
         self.append = append
@@ -606,6 +606,8 @@ class CSVLogger(Callback):
         """Write the line, below a header if it is the first."""
         first = not self.filename.exists() or self.filename.stat().st_size == 0
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            import csv
+
             writer = csv.writer(file, delimiter=self.separator)
             if first:
                 writer.writerow(["epoch", *logs])

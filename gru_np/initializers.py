@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array
+from gru_np._aliases import Array, Generator
 from gru_np._checks import require_choice, spell
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 
@@ -39,14 +39,14 @@ class Initializer(Configured):
     seed: int | None = None
 
     def __call__(
-        self, shape: tuple[int, ...], rng: np.random.Generator | None = None, dtype: Any = "float32"
+        self, shape: tuple[int, ...], rng: Generator | None = None, dtype: Any = "float32"
     ) -> Array:
         """Give a new array of this shape and dtype."""
         if rng is None or self.seed is not None:
             rng = np.random.default_rng(self.seed)
         return self._draw(tuple(shape), rng).astype(dtype, copy=False)
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         """Give the array in float64."""
         raise NotImplementedError(f"{type(self).__name__} must define _draw")
 
@@ -67,7 +67,7 @@ class Zeros(Initializer):
     array([0., 0.], dtype=float32)
     """
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return np.zeros(shape)
 
 
@@ -81,7 +81,7 @@ class Ones(Initializer):
     array([1., 1.], dtype=float32)
     """
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return np.ones(shape)
 
 
@@ -102,7 +102,7 @@ class Constant(Initializer):
     def __init__(self, value: float = 0.0):
         self.value = self._number("value", value)
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return np.full(shape, self.value)
 
 
@@ -124,7 +124,7 @@ class Identity(Initializer):
     def __init__(self, gain: float = 1.0):
         self.gain = self._number("gain", gain)
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         if len(shape) != 2:
             raise ValueError(f"Identity: shape must be that of a matrix, got {spell(shape)}")
         return self.gain * np.eye(*shape)
@@ -155,7 +155,7 @@ class RandomUniform(Initializer):
         self.maxval = self._number("maxval", maxval, low=self.minval)
         self.seed = seed
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return rng.uniform(self.minval, self.maxval, shape)
 
 
@@ -179,7 +179,7 @@ class RandomNormal(Initializer):
         self.stddev = self._number("stddev", stddev, low=0)
         self.seed = seed
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return rng.normal(self.mean, self.stddev, shape)
 
 
@@ -200,11 +200,11 @@ class TruncatedNormal(RandomNormal):
     True
     """
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         return self.mean + self.stddev * _truncated_normal(shape, rng)
 
 
-def _truncated_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _truncated_normal(shape: tuple[int, ...], rng: Generator) -> Array:
     """Draw standard normal numbers until all lie within two standard deviations."""
     x = rng.standard_normal(shape)
     far = np.abs(x) > 2
@@ -253,7 +253,7 @@ class VarianceScaling(Initializer):
         self.distribution = distribution
         self.seed = seed
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         # The axes before the last two, if any, are those of a convolution's kernel.
         fan_in = math.prod(shape[:-1]) if len(shape) > 1 else math.prod(shape)
         fan_out = shape[-1] * math.prod(shape[:-2]) if shape else 1
@@ -432,7 +432,7 @@ class Orthogonal(Initializer):
         self.gain = self._number("gain", gain)
         self.seed = seed
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    def _draw(self, shape: tuple[int, ...], rng: Generator) -> Array:
         if len(shape) < 2:
             raise ValueError(
                 f"Orthogonal: shape must have at least two axes, got {spell(shape)}; "

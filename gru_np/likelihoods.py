@@ -11,8 +11,7 @@ arguments, for complex-step differentiation; comparisons look at the real part o
 """
 
 import math
-from functools import lru_cache
-from statistics import NormalDist
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -217,6 +216,8 @@ def normal_quantiles(levels: Any) -> Array:
     >>> normal_quantiles([0.5, 0.975]).round(4)
     array([0.  , 1.96])
     """
+    from statistics import NormalDist  # and fractions, and decimal: not for every model's start
+
     return np.array([NormalDist().inv_cdf(float(q)) for q in np.ravel(levels)])
 
 
@@ -276,11 +277,14 @@ def _t_quantile(q: float, inverse_nu: float) -> float:
 def _t_between(t: float, nu: float) -> float:
     """P(|T| < t): with t = √ν tan θ it is 2c ∫ cos^(ν-1) from 0 to θ, by Gauss' rule."""
     # The integrand is as narrow as 1/√ν; t measures it in those units.
-    nodes, weights = _GAUSS
+    nodes, weights = _gauss()
     x = t * (nodes + 1) / 2
     density = np.exp(-(nu + 1) / 2 * np.log1p(x * x / nu))
     c = math.exp(math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2)) / math.sqrt(math.pi * nu)
     return float(c * t * np.sum(weights * density))
 
 
-_GAUSS = np.polynomial.legendre.leggauss(128)
+@cache
+def _gauss() -> tuple[Array, Array]:
+    """Nodes and weights of Gauss' rule."""
+    return np.polynomial.legendre.leggauss(128)

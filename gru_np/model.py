@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np import health, kernels, losses, metrics, optimizers, saving, streaming, training
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, split_validation
@@ -549,7 +549,7 @@ class Sequential:
         training: bool = False,
         states: States | None = None,
         fused: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         inference: bool = False,
     ) -> Pass:
         """Run the layers; `fused` leaves the last activation to the loss where it can take it.

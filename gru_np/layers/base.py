@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np import initializers
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._named import describe, require_known
 from gru_np.constraints import CONSTRAINTS, Constraint
 from gru_np.regularizers import REGULARIZERS, Regularizer
@@ -26,7 +26,7 @@ class Parameter(NamedTuple):
     # Weights are kept (out, in); initialisers count fan-in first, so they draw the transpose.
     out_first: bool = False
 
-    def draw(self, dtype: Any, rng: np.random.Generator) -> Array:
+    def draw(self, dtype: Any, rng: Generator) -> Array:
         """Draw the parameter."""
         draw = initializers.get(self.initializer)
         if self.out_first:
@@ -100,7 +100,7 @@ class Layer:
         """Say which parameters there are for inputs of this shape, and how each begins."""
         return {}
 
-    def build(self, input_shape: Shape, dtype: Any, rng: np.random.Generator) -> None:
+    def build(self, input_shape: Shape, dtype: Any, rng: Generator) -> None:
         """Draw the parameters for inputs of this shape (batch axis first, as None)."""
         if self.seed is not None:
             rng = np.random.default_rng(self.seed)
@@ -123,7 +123,7 @@ class Layer:
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Any, Any]:
         """Compute the output, and what `backward` needs."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")

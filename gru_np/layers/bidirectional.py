@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import require_choice
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.gru import GRU
@@ -129,7 +129,7 @@ class Bidirectional(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         initial_state: Any = None,
         inference: bool = False,
     ) -> tuple[Any, Any]:

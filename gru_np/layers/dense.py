@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gru_np import constraints, equations, regularizers
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_choice, require_count, require_features, require_last
 from gru_np._logits import HeadGradient, logits
 from gru_np.layers.base import Layer, Parameter, Rule
@@ -158,7 +158,7 @@ class Dense(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         activate: bool = True,
         put_off: bool = False,
         inference: bool = False,

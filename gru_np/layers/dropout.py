@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_rate
 from gru_np.layers.base import Layer
 
 
-def dropout_mask(
-    rng: np.random.Generator | None, shape: tuple[int, ...], rate: float, dtype: Any
-) -> Array:
+def dropout_mask(rng: Generator | None, shape: tuple[int, ...], rate: float, dtype: Any) -> Array:
     """Draw 0 with probability `rate`, else 1 / (1 - rate), so that the mean stays 1."""
     rng = rng or np.random.default_rng()
     keep = rng.random(shape, dtype=np.float32) >= rate
@@ -56,7 +54,7 @@ class Dropout(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Multiply by a fresh random mask if training, else copy nothing and change nothing."""
         x = as_floats(self.name, x)

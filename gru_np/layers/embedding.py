@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gru_np import constraints, kernels, regularizers
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import require_count, spell
 from gru_np._positions import is_within
 from gru_np.layers.base import Layer, Parameter, Rule
@@ -91,7 +91,7 @@ class Embedding(Layer):
         """W (V, E)."""
         return {"W": Parameter((self.input_dim, self.output_dim), self.embeddings_initializer)}
 
-    def build(self, input_shape: Shape, dtype: Any, rng: np.random.Generator) -> None:
+    def build(self, input_shape: Shape, dtype: Any, rng: Generator) -> None:
         """Draw the table W (V, E), or copy the given one."""
         if self.weights is None:
             super().build(input_shape, dtype, rng)
@@ -122,7 +122,7 @@ class Embedding(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Look up the vectors of the ids."""
         x = self.require_ids(x)

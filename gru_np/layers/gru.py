@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np import constraints, kernels, recurrence, regularizers, variants
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import (
     as_floats,
     require_choice,
@@ -123,7 +123,7 @@ class _Recurrent(Layer):
         }
 
     def _dropout_masks(
-        self, batch: int, training: bool, rng: np.random.Generator | None, dtype: Any
+        self, batch: int, training: bool, rng: Generator | None, dtype: Any
     ) -> tuple[Array | None, Array | None]:
         """Draw the masks of the input (B, I) and of the state (3, B, H), fixed over time."""
         if not training or not (self.dropout or self.recurrent_dropout):
@@ -323,7 +323,7 @@ class GRU(_Recurrent):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         initial_state: Any = None,
         inference: bool = False,
     ) -> tuple[Any, Kept]:
@@ -374,7 +374,7 @@ class GRU(_Recurrent):
         x: Array,
         *arrays: Any,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         inference: bool = False,
         **settings: Any,
     ) -> tuple[Array, Any]:
@@ -507,7 +507,7 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
         initial_state: Any = None,
     ) -> tuple[Array, Any]:
         """Take one step; `mask` (B,) copies the state of the rows that are False."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients
+from gru_np._aliases import Array, Generator, Gradients
 from gru_np._checks import as_floats
 from gru_np.layers.base import Layer
 
@@ -48,7 +48,7 @@ class Masking(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Set masked steps to zero."""
         x = as_floats(self.name, x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_features, require_last
 from gru_np.layers.base import Layer, Parameter
 
@@ -63,7 +63,7 @@ class LayerNormalization(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Normalise each position."""
         x = as_floats(self.name, x)

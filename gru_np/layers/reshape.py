@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, spell
 from gru_np.layers.base import Layer
 
@@ -62,7 +62,7 @@ class Reshape(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Give x in the new shape, and the old shape."""
         x = as_floats(self.name, x)

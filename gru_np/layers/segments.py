@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gru_np import kernels
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_count, require_rank, require_rate
 from gru_np.layers.base import Layer, Parameter
 from gru_np.layers.dropout import dropout_mask
@@ -91,7 +91,7 @@ class SegmentGRU(Layer):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Give the forecast, and what `backward` needs."""
         x = as_floats(self.name, x)
