@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gru_np
+from gru_np import GRU, Dense, Embedding, Sequential
 
 PACKAGE = Path(gru_np.__file__).parent
 
@@ -190,3 +191,16 @@ def test_a_model_predicts_with_every_other_package_absent():
         "print(*model.predict(np.ones((2, 3), int)).shape)"
     )
     assert loaded == ["2", "2"]
+
+
+def test_a_model_from_a_file_predicts_without_what_takes_long_to_import(tmp_path):
+    model = Sequential([Embedding(5, 3), GRU(4), Dense(2)], seed=0)
+    model.build((None, None))
+    model.save(tmp_path / "model.safetensors")
+    loaded = in_a_fresh_python(
+        "import sys; import numpy as np; from gru_np import Sequential; "
+        f"model = Sequential.load({str(tmp_path / 'model.safetensors')!r}); "
+        "model.predict(np.ones((2, 3), int)); "
+        "print(*{'numba', 'numpy.random', 'statistics', 'pathlib', 'csv'} & set(sys.modules))"
+    )
+    assert loaded == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np._aliases import Array, Gradients, Shape
+from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_mask, require_rank, require_sequence
 from gru_np.layers.base import Layer
 
@@ -69,7 +69,7 @@ class GlobalMaxPooling1D(_Pooling):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Give the largest values (B, F), and where they stood."""
         x, real = self._enter(x, mask)
@@ -117,7 +117,7 @@ class GlobalAveragePooling1D(_Pooling):
         x: Any,
         mask: Array | None = None,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: Generator | None = None,
     ) -> tuple[Array, Any]:
         """Give the means (B, F), and the weight of each step."""
         x, real = self._enter(x, mask)
