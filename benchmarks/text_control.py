@@ -114,7 +114,8 @@ class Twin:
         rnn, masks, after = self.torch.nn.utils.rnn, list(masks), []
         for layer, module in zip(self.model.layers, self.modules, strict=True):
             if isinstance(layer, Dropout) and layer.rate:
-                x = x * masks.pop(0)
+                mask = masks.pop(0)
+                x = x * mask[:, : x.shape[1]]
             elif isinstance(layer, Bidirectional):
                 packed = rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
                 # padding is never the largest
@@ -122,7 +123,7 @@ class Twin:
             elif isinstance(layer, GlobalMaxPooling1D):
                 x = x.max(dim=1).values
             elif isinstance(layer, GRU):
-                # Behind the last real step nothing is read from, so padding does no harm there.
+                # Behind the last real step nothing is read, so padding does no harm there.
                 y, state = module(x, None if states is None else states[len(after)])
                 after.append(state.detach())
                 x = y if layer.return_sequences else state[0]
@@ -168,7 +169,8 @@ def trainer_of_torch(name: str, folder: Path, seed: int) -> Callable[[], tuple[f
         lengths = real = None
         if masking:
             real = (x != masking[0].mask_value).any(dim=-1)
-            x = x * real[..., None]
+            longest = int(real.sum(dim=1).max())
+            x, y, real = (t[:, :longest] for t in (x * real[..., None], y, real))
         elif batch.x.ndim == 2 and not r.get("window"):
             lengths = (x != 0).sum(dim=1)
         for group in optimizer.param_groups:

@@ -5,6 +5,7 @@ A recipe is a file of benchmarks/recipes; its `kind` names one of the functions 
 
 import gzip
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from gru_np import GRU, Bidirectional, Dense, Dropout, Embedding, Sequential, pad_sequences, text
 from gru_np.data import Dataset
+from gru_np.initializers import RandomUniform
 from gru_np.layers import GlobalMaxPooling1D, Masking
 from gru_np.optimizers import Adam
 from gru_np.schedules import CosineDecay
@@ -81,14 +83,16 @@ def sentences(folder: Path, r: dict) -> Task:
         order = np.random.default_rng(0).permutation(len(train))
         held = len(train) // 10
         train, valid = [train[i] for i in order[held:]], [train[i] for i in order[:held]]
-    ids = {w: i for i, w in enumerate(sorted({w for _, ws in train for w in ws}), start=2)}
+    counts = Counter(w for _, ws in train for w in ws)
+    known = sorted(w for w, count in counts.items() if count >= r["least_count"])
+    ids = {w: i for i, w in enumerate(known, start=2)}  # 0 is padding, 1 any other word
 
     def part(rows: list) -> Part:
         x = pad_sequences([[ids.get(w, 1) for w in ws] for _, ws in rows], padding="post")
         return x, np.array([label for label, _ in rows])
 
     layers = [
-        Embedding(len(ids) + 2, r["width"], mask_zero=True),
+        Embedding(len(ids) + 2, r["width"], RandomUniform(-r["range"], r["range"]), mask_zero=True),
         Dropout(r["word_dropout"], noise_shape=(None, None, 1)),  # whole words
         Dropout(r["dropout"]),
         Bidirectional(GRU(r["units"], return_sequences=True)),

@@ -177,7 +177,7 @@ def test_recurrent_dropout_masks_agree_between_steps_and_differ_between_calls(rn
 def test_input_dropout_keeps_one_mask_over_time(rng):
     layer = random_gru(rng, dropout=0.5)
     x = np.ones((B, T, I))
-    _, (_, inner, _, drop_x) = layer.forward(x, training=True, rng=rng)
+    _, (_, inner, _, drop_x, _) = layer.forward(x, training=True, rng=rng)
     assert_close(inner.x, np.broadcast_to(drop_x, (T, B, I)), "exact")
 
 
@@ -302,3 +302,36 @@ def test_pooling_sees_real_steps_only_and_its_gradient_is_exact(cls, rng, x, tmp
     assert_close(again.predict(ids), model.predict(ids), "exact")
     with pytest.raises(ValueError, match="cannot take single steps"):
         model.step(ids[:, 0])
+
+
+@pytest.mark.parametrize("settings", [{}, {"go_backwards": True}, {"return_sequences": True}])
+def test_padding_that_all_rows_share_costs_no_steps_and_changes_nothing(settings, rng, x):
+    layer = random_gru(rng, recurrent_dropout=0.3, **settings)
+    mask = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 0, 0], [1, 0, 1, 1, 0]], bool)
+    longer, wider = np.full((B, T + 5, I), np.nan), np.zeros((B, T + 5), bool)
+    longer[:, 2 : T + 2], wider[:, 2 : T + 2] = x, mask
+    h0 = rng.standard_normal((B, H))
+    y, saved = layer.forward(
+        longer, wider, training=True, rng=np.random.default_rng(1), initial_state=h0
+    )
+    expected, plain = layer.forward(
+        x, mask, training=True, rng=np.random.default_rng(1), initial_state=h0
+    )
+    assert len(saved.h) == T + 6
+    dy = rng.standard_normal(y.shape)
+    dx, gradients = layer.backward(dy, saved)
+    if layer.return_sequences:
+        assert_close(y[:, :2], np.broadcast_to(h0[:, None], (B, 2, H)), "exact")
+        assert_close(y[:, 2:], np.concatenate([expected] + 3 * [expected[:, -1:]], 1), "exact")
+        dh0, dy = dy[:, :2].sum(axis=1), dy[:, 2:].copy()
+        dy[:, T - 1] += dy[:, T:].sum(axis=1)
+        dy = dy[:, :T]
+    else:
+        assert_close(y, expected, "exact")
+        dh0 = 0
+    dx_plain, gradients_plain = layer.backward(dy, plain)
+    assert_close(dx[:, 2 : T + 2], dx_plain, "rounding")
+    assert not dx[~wider].any()
+    gradients_plain["initial_state"] = gradients_plain["initial_state"] + dh0
+    for name, gradient in gradients.items():
+        assert_close(gradient, gradients_plain[name], "rounding")

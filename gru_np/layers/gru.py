@@ -32,6 +32,7 @@ class Kept(NamedTuple):
     saved: Any  # of `gru_forward`; None after inference
     has_initial: bool  # given with the call; a learned one is no such
     drop_x: Array | None  # (B, I)
+    span: slice = slice(0, 1)  # of time that was run; outside it no row has a real step
 
 
 class _Recurrent(Layer):
@@ -352,6 +353,10 @@ class GRU(_Recurrent):
             x = x * drop_x[:, None, :]
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
+        span = slice(0, T)
+        if mask is not None and self.is_plain and self.run_forward is kernels.gru_forward:
+            span = _span_of(mask)
+            x, mask = x[:, span], mask[:, span]
         run: Any = self.run_forward if self.is_plain else self._run_variant
         options: dict[str, Any] = {} if self.is_plain else {"training": training, "rng": rng}
         h, saved = run(
@@ -364,10 +369,13 @@ class GRU(_Recurrent):
             **self._settings(),
             **options,
         )
+        if span != slice(0, T):
+            # masked steps copy the state
+            h = np.concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
         if self.stateful:
             self.state = h[-1].copy()
         y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
-        return (y, h[-1]) if self.return_state else y, Kept(h, saved, has_initial, drop_x)
+        return (y, h[-1]) if self.return_state else y, Kept(h, saved, has_initial, drop_x, span)
 
     def _run_variant(
         self,
@@ -394,7 +402,7 @@ class GRU(_Recurrent):
 
         `dy` has the form of the output; of a pair, either may be None.
         """
-        h, inner, has_initial, drop_x = saved
+        h, inner, has_initial, drop_x, span = saved
         dy, dstate = dy if self.return_state else (dy, None)
         dh = np.zeros_like(h)
         # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
@@ -406,7 +414,16 @@ class GRU(_Recurrent):
             dh[-1] += dstate
         variant = isinstance(inner, variants.Saved)
         run: Any = variants.gru_backward if variant else self.run_backward
+        T, whole = len(h) - 1, span == slice(0, len(h) - 1)
+        # h = concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
+        if not whole:
+            before, behind = dh[: span.start].sum(axis=0), dh[span.stop + 1 :].sum(axis=0)
+            dh = dh[span.start : span.stop + 1]
+            dh[0] += before
+            dh[-1] += behind
         dx, dh0, *dweights = run(dh, inner)
+        if not whole:
+            dx = np.pad(dx, ((span.start, T - span.stop), (0, 0), (0, 0)))
         dx = dx.transpose(1, 0, 2)
         # x, mask = x[:, ::-1], mask[:, ::-1]
         if self.go_backwards:
@@ -463,6 +480,12 @@ class GRU(_Recurrent):
 
     def _input_size(self) -> Any:
         return self.params["W_ih"].shape[1] if self.built else "features"
+
+
+def _span_of(mask: Array) -> slice:
+    """Give the time from the first step that is real in any row of (B, T) to the last such."""
+    real = np.flatnonzero(mask.any(axis=0))
+    return slice(int(real[0]), int(real[-1]) + 1) if real.size else slice(0, mask.shape[1])
 
 
 class GRUCell(_Recurrent):
