@@ -17,7 +17,7 @@ from gru_np.recurrence import valid_steps
 BLOCK = 32
 # Inputs are projected ahead of time: as many rows as fit in half of a usual second-level cache, but
 # enough that reading W_ih once for all of them costs little beside multiplying by it.
-CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 128
+CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 NO_MASK = np.empty(0, np.bool_)
 

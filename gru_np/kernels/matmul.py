@@ -15,6 +15,7 @@ in rows or in depth and the number of threads do not change a bit of it.
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_np.kernels._jit import inner
@@ -32,6 +33,8 @@ from gru_np.kernels.vector import (
 
 # A slice of a panel this deep takes 24 KiB and stays in the first-level cache.
 DEPTH = 24 * 1024 // (3 * REGISTER_BYTES)
+# One this deep takes 192 KiB and stays in the second, which feeds a tile as fast as the first does.
+DEEP = 8 * DEPTH
 INT64 = ir.IntType(64)
 
 
@@ -45,20 +48,31 @@ def address(typingctx, array, index):
     return types.intp(array, types.intp), emit
 
 
+def _fetch(builder, line):
+    """Ask for the cache line of an address to be brought to the second-level cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, second_level, data = (number(n) for n in (0, 2, 1))
+    builder.call(prefetch, [builder.inttoptr(line, byte), read, second_level, data])
+
+
 def make_tile(rows, blocks, packed=False):
     """Write a register tile of `rows` x `blocks` vectors as an intrinsic.
 
     a, b, start and c are addresses, the row and panel strides count elements, and `like` is an
     array that tells the dtype. `packed` says that a is [k][ROWS] rather than rows of k. More than
-    3 blocks are several panels, whose sums lie side by side in c all the same.
+    3 blocks are several panels, whose sums lie side by side in c all the same. With each k a tile
+    on rows asks for a vector more from `ahead` on, which may be any address, to be brought to the
+    second-level cache.
     """
 
     @intrinsic
-    def tile(typingctx, like, a, a_row, b, b_panel, start, start_row, c, c_row, depth):
+    def tile(typingctx, like, a, a_row, b, b_panel, start, start_row, c, c_row, depth, ahead):
         vector = VECTORS[like.dtype]
 
         def emit(context, builder, sig, args):
-            _, a, a_row, b, b_panel, start, start_row, c, c_row, depth = args
+            _, a, a_row, b, b_panel, start, start_row, c, c_row, depth, ahead = args
             e = Emit(context, builder, vector)
             const = lambda i: ir.Constant(INT64, i)  # noqa: E731
             at = lambda pointer, i: builder.gep(pointer, [i])  # noqa: E731
@@ -86,6 +100,8 @@ def make_tile(rows, blocks, packed=False):
             bs = [
                 e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes))) for v in range(blocks)
             ]
+            if not packed:
+                _fetch(builder, builder.add(ahead, builder.mul(k, const(REGISTER_BYTES))))
             new = {}
             for m in range(rows):
                 am = e.splat(builder.load(at(a_rows[m], from_a)))
@@ -107,19 +123,20 @@ def make_tile(rows, blocks, packed=False):
                 e.put(totals[mv], cell(c0, c_row, *mv))
             return context.get_dummy_value()
 
-        return types.void(like, *[types.intp] * 9), emit
+        return types.void(like, *[types.intp] * 10), emit
 
     return tile
 
 
-def _choose(name, tiles):
+def _choose(name, tiles, packed=False):
     """Compile a function that picks the tile by its number of rows and blocks."""
     arguments = "like, a, a_row, b, b_panel, start, start_row, c, c_row, depth"
+    ahead = "" if packed else ", ahead"
     # Written as text because each intrinsic needs a name of its own in the calling function.
-    lines = [f"def {name}(rows, blocks, {arguments}):", "    own_code()"]
+    lines = [f"def {name}(rows, blocks, {arguments}{ahead}):", "    own_code()"]
     for rows, blocks in sorted(tiles, key=lambda size: (-size[0], -size[1])):
         lines += [f"    if rows == {rows} and blocks == {blocks}:"]
-        lines += [f"        return tile_{rows}_{blocks}({arguments})"]
+        lines += [f"        return tile_{rows}_{blocks}({arguments}{ahead or ', 0'})"]
     names = {"own_code": own_code} | {
         f"tile_{rows}_{blocks}": tile for (rows, blocks), tile in tiles.items()
     }
@@ -131,7 +148,7 @@ def _choose(name, tiles):
 WIDE = {1: 12, 2: 6}
 _SIZES = [(m, v) for m in range(1, ROWS + 1) for v in (1, 2, 3)]
 tile = _choose("tile", {size: make_tile(*size) for size in [*_SIZES, *WIDE.items()]})
-tile_packed = _choose("tile_packed", {size: make_tile(*size, packed=True) for size in _SIZES})
+tile_packed = _choose("tile_packed", {size: make_tile(*size, packed=True) for size in _SIZES}, True)
 
 
 @inner
@@ -143,13 +160,6 @@ def panel_width(left):
 
 
 @inner
-def tile_rows(left):
-    """Rows of the next tile when `left` are left: tiles as equal as can be, at most ROWS."""
-    tiles = (left + ROWS - 1) // ROWS
-    return (left + tiles - 1) // tiles
-
-
-@inner
 def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end):
     """c = start + a b, for the blocks begin..end of a packed matrix b of `blocks` in all.
 
@@ -158,55 +168,61 @@ def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, d
     `begin` must begin a panel.
     """
     own_code()
-    L, size = lanes(c), c.itemsize
-    wide = 12 if rows == 1 else 6
-    s0, c0 = address(start, i0), address(c, ic)
-    k0 = 0
-    while k0 < depth or k0 == 0:
-        block = begin
-        while block < end:
-            left = blocks - block
-            width = panel_width(left)
-            panel = address(b, ib + (block * depth + k0 * width) * L)
-            if rows <= 2 and block + wide <= end and (left == wide or left >= wide + 2):
-                width = wide
-            m = 0
-            while m < rows:
-                height = tile_rows(rows - m)
-                tile(
-                    height, width, c,
-                    a + (m * a_row + k0) * size, a_row,
-                    panel, 3 * depth * L,
-                    s0 + (m * start_row + block * L) * size, start_row,
-                    c0 + (m * c_row + block * L) * size, c_row,
-                    min(DEPTH, depth - k0),
-                )  # fmt: skip
-                m += height
-            block += width
-        s0, start_row = c0, c_row
-        k0 += DEPTH
+    sweep(
+        False, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
+    )  # fmt: skip
 
 
 @inner
 def sweep(
     back, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
 ):  # fmt: skip
-    """Do as `product` does, from the last blocks to the first if `back`.
+    """Do as `product` does, from the last panels to the first if `back`.
 
     Steps that read a matrix larger than the second-level cache always in the same order find
-    nothing of it there; reading it to and fro, each step finds what the one before read last.
+    nothing of it there; reading it to and fro, each step finds what the one before read last. And
+    while the tiles of one panel are at work, they ask for the next one: so the matrix comes in
+    evenly, where else the first tile of every panel would wait for it and the others would not.
     """
     own_code()
-    piece = 12 if rows <= 2 else 24
+    L, size = lanes(c), c.itemsize
+    wide = 12 if rows == 1 else 6 if rows == 2 else 3
+    piece = 12 if rows <= 2 else 3
+    # tiles as equal as can be
+    tiles = max(1, (rows + ROWS - 1) // ROWS)
+    low, higher = rows // tiles, rows % tiles
     # a lonely last block goes with the piece before, as `panel_width` may have paired it
     pieces = max(1, (end - begin + piece - 2) // piece)
     for p in range(pieces):
         q = pieces - 1 - p if back else p
-        first = begin + q * piece
-        product(
-            a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth,
-            first, end if q == pieces - 1 else first + piece,
-        )  # fmt: skip
+        block = begin + q * piece
+        last = end if q == pieces - 1 else block + piece
+        while block < last:
+            left = blocks - block
+            width = panel_width(left)
+            panel, deeper = address(b, ib + block * depth * L), width * L * size
+            ahead = panel + (-3 * depth * L * size if back else depth * deeper)
+            if width < wide and block + wide <= last and (left == wide or left >= wide + 2):
+                width = wide
+            s0, s_row, c0 = address(start, i0 + block * L), start_row, address(c, ic + block * L)
+            k0 = 0
+            while k0 < depth or k0 == 0:
+                deep = min(DEEP, depth - k0)
+                a_m, s_m, c_m = a + k0 * size, s0, c0
+                for m in range(tiles):
+                    height = low + 1 if m < higher else low
+                    tile(
+                        height, width, c, a_m, a_row, panel, 3 * depth * L,
+                        s_m, s_row, c_m, c_row, deep, ahead + min(m, 2) * deep * REGISTER_BYTES,
+                    )  # fmt: skip
+                    a_m += height * a_row * size
+                    s_m += height * s_row * size
+                    c_m += height * c_row * size
+                s0, s_row = c0, c_row
+                panel += deep * deeper
+                ahead += 3 * deep * REGISTER_BYTES
+                k0 += DEEP
+            block += width
 
 
 # ----------------------------------------------------------------------------------- packing
