@@ -80,8 +80,9 @@ def run(
     watchers = [best, LambdaCallback(on_epoch_end=after), ModelCheckpoint(unfinished)]
     model.fit(
         *task.train, batch_size=r["batch_size"], epochs=0 if stop else r["epochs"],
-        validation_data=task.valid, callbacks=watchers, verbose=2, shuffle=window is None,
-        tbptt=window, resume=unfinished if resume else None,
+        validation_data=task.valid, callbacks=watchers, verbose=2,
+        shuffle=r.get("shuffle", window is None), tbptt=window,
+        resume=unfinished if resume else None,
     )  # fmt: skip
     result = before | result
     waited_enough = best.wait >= r["patience"]

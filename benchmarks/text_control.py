@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.text_tasks import prepare, recipe
 from gru_np import GRU, Bidirectional, Dense, Dropout, Embedding
-from gru_np.data import Batch, Dataset, epoch_order
+from gru_np.data import Batch, Dataset, epoch_order, order_by_length
 from gru_np.layers import GlobalMaxPooling1D, Masking
 from gru_np.layers.dropout import dropout_mask
 
@@ -33,19 +33,25 @@ ONE_THREAD = dict.fromkeys(
 )
 
 
-def batches(r: dict, task: Any, seed: int) -> Iterator[Batch]:
+def batches(r: dict, task: Any, model: Any) -> Iterator[Batch]:
     """Give the batches of one epoch after another, as `Sequential.fit` takes them."""
     window, epoch = r.get("window"), 0
     data = Dataset(*task.train, None, r["batch_size"], window)
     while True:
-        yield from data.batches(None if window else epoch_order(len(task.train[0]), seed, epoch))
+        order = None
+        if r.get("shuffle") == "by_length":
+            lengths = model.layers[0].compute_mask(task.train[0], None).sum(axis=1)
+            order = order_by_length(lengths, r["batch_size"], model.seed, epoch)
+        elif not window:
+            order = epoch_order(len(task.train[0]), model.seed, epoch)
+        yield from data.batches(order)
         epoch += 1
 
 
 def trainer_of_ours(name: str, folder: Path, seed: int) -> Callable[[], tuple[float, float]]:
     """Give a function that takes a step and gives its loss and seconds."""
     r, task, model = prepare(name, folder, seed)
-    todo, states = batches(r, task, seed), None
+    todo, states = batches(r, task, model), None
 
     def step() -> tuple[float, float]:
         nonlocal states
@@ -146,7 +152,7 @@ def trainer_of_torch(name: str, folder: Path, seed: int) -> Callable[[], tuple[f
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule(0), weight_decay=model.optimizer.weight_decay or 0.0
     )
-    todo, states, taken = batches(r, task, seed), None, 0
+    todo, states, taken = batches(r, task, model), None, 0
     masking = [layer for layer in model.layers if isinstance(layer, Masking)]
 
     def loss_of(out: Any, y: Any, real: Any) -> Any:

@@ -88,6 +88,7 @@ def sentences(folder: Path, r: dict) -> Task:
     ids = {w: i for i, w in enumerate(known, start=2)}  # 0 is padding, 1 any other word
 
     def part(rows: list) -> Part:
+        rows = sorted(rows, key=lambda row: len(row[1]))  # so that little padding is evaluated
         x = pad_sequences([[ids.get(w, 1) for w in ws] for _, ws in rows], padding="post")
         return x, np.array([label for label, _ in rows])
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from gru_np._aliases import Array
 
+POOL = 50  # batches: enough to find rows of one length, few enough to mix the data
+
 
 class Batch(NamedTuple):
     """One step of training: what to read, and whether recurrent states begin anew."""
@@ -91,6 +93,43 @@ class Dataset:
 def epoch_order(n: int, seed: int, epoch: int) -> Array:
     """Draw the order of n rows in this epoch: the same for the same seed and epoch, always."""
     return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def order_by_length(lengths: Array, batch_size: int, seed: int, epoch: int) -> Array:
+    """Draw an order of rows in which those of like length share a batch: less padding is run.
+
+    Rows are shuffled, sorted within pools of POOL batches, and the batches are shuffled again; the
+    one that is short of rows, if any, stays last.
+
+    Parameters
+    ----------
+    lengths : (n,) int
+    batch_size : int
+    seed, epoch : int
+        Which order; the same for the same two, always.
+
+    Returns
+    -------
+    (n,) int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.data import order_by_length
+    >>> lengths = np.array([9, 2, 8, 1, 2, 9])
+    >>> order = order_by_length(lengths, batch_size=2, seed=0, epoch=0)
+    >>> sorted(sorted(batch.tolist()) for batch in lengths[order].reshape(3, 2))
+    [[1, 2], [2, 8], [9, 9]]
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    pool = POOL * batch_size
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
+    whole = len(order) // batch_size
+    batches = order[: whole * batch_size].reshape(whole, batch_size)
+    return np.concatenate([rng.permutation(batches).ravel(), order[whole * batch_size :]])
 
 
 def split_validation(

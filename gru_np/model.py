@@ -13,7 +13,7 @@ import numpy as np
 
 from gru_np import health, kernels, losses, metrics, optimizers, saving, streaming, training
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_count, spell
+from gru_np._checks import as_floats, require_choice, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, split_validation
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
@@ -297,7 +297,7 @@ class Sequential:
         callbacks: Iterable[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
@@ -321,8 +321,9 @@ class Sequential:
             Share of the last rows to keep for validation.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             What to validate on after each epoch.
-        shuffle : bool
-            Draw a new order of the rows for each epoch.
+        shuffle : bool or "by_length"
+            Draw a new order of the rows for each epoch; "by_length" one in which rows with like
+            numbers of real steps share a batch, so that little padding is run.
         class_weight : dict of int to float, optional
             Weight of the samples of each class.
         sample_weight : (N,) or (N, T) array, optional
@@ -345,6 +346,8 @@ class Sequential:
         """
         self._require_compiled("fit")
         batch_size = _batch_size("fit", batch_size)
+        if isinstance(shuffle, str):
+            require_choice("fit", "shuffle", shuffle, ["by_length"])
         epochs = require_count("fit", "epochs", epochs, least=0)
         if tbptt is not None:
             tbptt = require_count("fit", "tbptt", tbptt)

@@ -6,9 +6,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gru_np._aliases import Array
 from gru_np.callbacks import CallbackList, Progress
-from gru_np.data import Dataset, epoch_order
+from gru_np.data import Dataset, epoch_order, order_by_length
 from gru_np.health import NonFiniteError
 from gru_np.layers import GRU, Bidirectional, Embedding, Layer
 
@@ -29,16 +31,21 @@ def run(
     model: Any,
     data: Dataset,
     epochs: int,
-    shuffle: bool,
+    shuffle: bool | str,
     validation_data: Any,
     tell: CallbackList,
     line: Progress,
 ) -> None:
     """Train until the last epoch is done or a callback stops it."""
+    lengths = _lengths(model, data.x) if shuffle == "by_length" else None
     while model.progress.epoch < epochs and not model.stop_training:
         epoch = model.progress.epoch
         tell("on_epoch_begin", epoch, {})
-        order = epoch_order(len(data.x), model.seed, epoch) if shuffle else None
+        order = None
+        if lengths is not None:
+            order = order_by_length(lengths, data.batch_size, model.seed, epoch)
+        elif shuffle:
+            order = epoch_order(len(data.x), model.seed, epoch)
         logs = _epoch(model, data, order, tell, line)
         if model.stop_training and model.progress.batch < len(data):
             break  # stopped in mid-epoch: the position is kept, the epoch is not counted
@@ -80,6 +87,17 @@ def _epoch(
         if model.stop_training:
             break
     return logs
+
+
+def _lengths(model: Any, x: Array) -> Array:
+    """Count the real steps of each row, by the mask that the first layer gives."""
+    mask = model.layers[0].compute_mask(x, None)
+    if mask is None:
+        raise ValueError(
+            f'fit: shuffle="by_length" needs a first layer that knows padding, Masking or an '
+            f"Embedding with mask_zero=True, got {model.layers[0].name}"
+        )
+    return np.asarray(mask.sum(axis=1))
 
 
 def _forget(model: Any) -> None:

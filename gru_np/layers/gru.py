@@ -552,7 +552,7 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Give dx and the gradients of the parameters, and of the initial state if it was given."""
-        _, inner, has_initial, drop_x = saved
+        _, inner, has_initial, drop_x, _ = saved
         dx, dh0, *dweights = self.run_backward(np.stack([np.zeros_like(dy), dy]), inner)
         dx = dx[0] if drop_x is None else dx[0] * drop_x
         return dx, self._gradients(dweights, dh0 if has_initial else None)
