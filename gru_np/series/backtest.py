@@ -198,7 +198,7 @@ def _report(
     quantiles: Array,
 ) -> Report:  # fmt: skip
     own = data.values[:, : len(forecaster.targets)]
-    season, H = forecaster.layout.season, forecaster.horizon
+    season, H = forecaster.trained.get("season", forecaster.layout.season), forecaster.horizon
     naive = naive_forecasts(own, origins, H, season)
     widths = _naive_errors(own[: int(origins[0]) + 1], H, season)
     found: dict[str, dict[str, dict[str, float]]] = {}

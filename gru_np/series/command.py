@@ -145,7 +145,10 @@ def _training(forecaster: Forecaster) -> str:
         "last": "the last value",
         "season": "the seasonal naive forecast",
     }[layout.base]
-    season = f"season {layout.season} rows" if layout.season > 1 else "no season"
+    found = forecaster.trained["season"]
+    season = f"season {found} rows" if found > 1 else "no season"
+    if found > layout.season:
+        season += ", of which the model makes no use"
     return (
         f"Trained on {parts.train:,} rows, stopped by the next {parts.validation - parts.train:,} "
         f"(best epoch {forecaster.trained['epochs']}), judged by the rest. "

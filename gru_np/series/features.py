@@ -127,12 +127,15 @@ def shifted(values: Array, by: int) -> Array:
     return out
 
 
-def probe(layout: Layout, z: Array, calendar: Array, lags: int = 16, most: int = 3000) -> float:
-    """Say how well a linear model does from a base: what its error is on rows it was not fitted to.
+def probe(
+    layout: Layout, z: Array, calendar: Array, bends: int = 0, lags: int = 16, most: int = 3000
+) -> float:
+    """Say how well a simple model does from a base: what its error is on rows it was not fitted to.
 
     Ridge regression from the last `lags` features of training rows to all H steps, fitted on the
     first three quarters; the mean absolute error on the last. A base is good if what is left of it
-    can be forecast, which its own error does not tell.
+    can be forecast, which its own error does not tell. With `bends` the better of this and of a
+    regression that has so many random tanh of the features as well.
     """
     own = z[:, layout.targets]
     x = all_features(layout, z, calendar)
@@ -149,10 +152,21 @@ def probe(layout: Layout, z: Array, calendar: Array, lags: int = 16, most: int =
     cut = len(rows) * 3 // 4
     if cut < 20:
         return float(np.abs(left).mean()) if len(left) else np.inf
-    gram = A[:cut].T @ A[:cut]
-    ridge = 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
-    weights = np.linalg.solve(gram + ridge, A[:cut].T @ left[:cut])
-    return float(np.abs(left[cut:] - A[cut:] @ weights).mean())
+
+    def error(A: Array) -> float:
+        gram = A[:cut].T @ A[:cut]
+        ridge = 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        weights = np.linalg.solve(gram + ridge, A[:cut].T @ left[:cut])
+        return float(np.abs(left[cut:] - A[cut:] @ weights).mean())
+
+    if not bends:
+        return error(A)
+    mean, std = A[:cut].mean(axis=0), A[:cut].std(axis=0)
+    S = (A - mean) / np.where(std > 1e-9, std, 1)
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((S.shape[1], bends)) * 2 / np.sqrt(S.shape[1])
+    bent = np.tanh(S @ W + rng.standard_normal(bends))
+    return min(error(A), error(np.concatenate([S, bent, np.ones((len(S), 1))], axis=1)))
 
 
 def is_steady(targets: Array) -> bool:

@@ -83,7 +83,7 @@ class Forecaster:
     Notes
     -----
     The scaling, the season, the base and all weights come from rows before `parts.train`; rows of
-    validation decide when to stop and, for loss "mse", "mae", "huber", the width of intervals.
+    validation decide when to stop and how wide the intervals are (`calibrate`).
 
     Examples
     --------
@@ -159,6 +159,7 @@ class Forecaster:
         self.scaling: Any = None
         self.unit = np.ones(len(self.targets))
         self.spread: Array | None = None  # (H, D, 19) quantiles of a point forecast's own errors
+        self.widths: Array | None = None  # (H, D) by which the quantiles of a direct one are spread
         self.trained: dict[str, Any] = {}  # what is told of the training rows
 
     # ----------------------------------------------------------------------------------- training
@@ -199,10 +200,11 @@ class Forecaster:
         self.parts = parts
         self.scaling = Scaling.of(data, parts, self.targets if self.log else ())
         z = self.scaling.apply(data.values)
+        self.trained = {}
         self.layout = self._layout(z[: parts.train], data.clock.rows_between(0, parts.train))
         self.lookback = self._lookback(parts.train)
         x, y, weight, held_out = self._examples(z, data.clock, parts)
-        self.trained = {
+        self.trained |= {
             "until": int(data.clock.times()[-1].astype(np.int64)),
             "rows": parts.validation,
             "parts": list(parts),
@@ -221,9 +223,8 @@ class Forecaster:
         )  # fmt: skip
         self.trained["epochs"] = stopping.best_epoch + 1
         self.model.extras["forecaster"] = self.get_config()
-        if self.head.is_point:
-            self._calibrate(data)
-            self.model.extras["forecaster"] = self.get_config()
+        self.calibrate(data)
+        self.model.extras["forecaster"] = self.get_config()
         return self
 
     def build_model(self) -> Sequential:
@@ -267,7 +268,7 @@ class Forecaster:
 
     def _layout(self, z: Array, clock: Clock) -> Layout:
         """Decide what the features are, from training rows."""
-        D, Q, K = len(self.targets), len(self.past), len(self.known)
+        D = len(self.targets)
         own = z[:, :D]
         season = self.season or find_season(own, clock)
         if season * 2 > len(z):
@@ -276,28 +277,19 @@ class Forecaster:
             raise ValueError(
                 "Forecaster: base 'season' needs a season, and none was found; give it"
             )
-        seasonal = features.shifted(carry(own, season), season) if season > 1 else own * np.nan
-        gaps = np.flatnonzero(np.isnan(z[:, : D + Q]).any(axis=0))
-        steady = features.is_steady(own)
-
-        def layout(base: str) -> Layout:
-            return Layout(
-                targets=list(range(D)),
-                past=list(range(D, D + Q)),
-                known=list(range(D + Q, D + Q + K)),
-                horizon=self._model_horizon,
-                season=season,
-                base=base,
-                level=base == "none" or steady,
-                flags=[int(i) for i in gaps],
-                calendar=calendar.shape[1],
-                change=features.spread(own - features.shifted(carry(own), 1)),
-                seasonal_change=features.spread(own - seasonal),
-            )
-
+        self.trained["season"] = season
         calendar = self._calendar(clock)
-        choices = features.BASES[: 3 if season > 1 else 2] if self.base == "auto" else (self.base,)
-        layouts = [layout(base) for base in choices]
+        layouts = self._layouts(z, season, calendar.shape[1])
+        is_sure = self.season is not None or self.base == "season" or season in clock.seasons()
+        if season > 1 and not is_sure:
+            # Chaos comes back to where it was now and then; a season so found must be of use.
+            without = self._layouts(z, 1, calendar.shape[1])
+            best, alone = (
+                min(features.probe(one, z, calendar, bends=200) for one in some)
+                for some in (layouts, without)
+            )
+            if alone < 0.8 * best:
+                layouts = without
         origins = np.arange(len(own) - 1)
 
         def unit(one: Layout) -> list[float]:
@@ -307,9 +299,29 @@ class Forecaster:
         errors = [features.probe(one, z, calendar) for one in layouts] if len(layouts) > 1 else [0]
         # Of bases from which a linear model does alike, the one that leaves least to learn.
         alike = [one for one, e in zip(layouts, errors, strict=True) if e <= 1.02 * min(errors)]
-        best = min(alike, key=lambda one: sum(unit(one)))
-        self.unit = np.array(unit(best))
-        return best
+        best_layout = min(alike, key=lambda one: sum(unit(one)))
+        self.unit = np.array(unit(best_layout))
+        return best_layout
+
+    def _layouts(self, z: Array, season: int, calendar: int) -> list[Layout]:
+        """Give the layouts to choose from, one a base."""
+        D, Q, K = len(self.targets), len(self.past), len(self.known)
+        own = z[:, :D]
+        seasonal = features.shifted(carry(own, season), season) if season > 1 else own * np.nan
+        steady = features.is_steady(own)
+        of_all: dict[str, Any] = {
+            "targets": list(range(D)),
+            "past": list(range(D, D + Q)),
+            "known": list(range(D + Q, D + Q + K)),
+            "horizon": self._model_horizon,
+            "season": season,
+            "flags": [int(i) for i in np.flatnonzero(np.isnan(z[:, : D + Q]).any(axis=0))],
+            "calendar": calendar,
+            "change": features.spread(own - features.shifted(carry(own), 1)),
+            "seasonal_change": features.spread(own - seasonal),
+        }
+        choices = features.BASES[: 3 if season > 1 else 2] if self.base == "auto" else (self.base,)
+        return [Layout(base=one, level=one == "none" or steady, **of_all) for one in choices]
 
     def _calendar(self, clock: Clock) -> Array:
         """Give the calendar of the time after each row."""
@@ -376,27 +388,56 @@ class Forecaster:
     def _mase_scale(self, values: Array) -> list[float]:
         from gru_np.series.scores import mase_scale
 
-        season = min(self.layout.season, len(values) - 1)
+        season = min(self.trained["season"], len(values) - 1)
         return [float(s) for s in mase_scale(values[:, : len(self.targets)], season)]
 
-    def _calibrate(self, data: Series) -> None:
-        """Keep the quantiles of a point forecast's errors on the validation rows, by step ahead."""
+    def calibrate(self, data: Series) -> None:
+        """Set the width of the intervals by the errors on the validation rows, for each step ahead.
+
+        A number gets the quantiles of these errors. Quantiles and densities of a direct forecast
+        are drawn apart, or together, around their median m until 80 % of the truths lie inside
+
+            m + s (q₁₀ - m) ... m + s (q₉₀ - m)
+
+        (split conformal prediction, as in arXiv:1905.03222, with a factor for a summand); those of
+        a recursive forecast stay as they are.
+
+        Parameters
+        ----------
+        data : Series
+            The rows that `fit` saw, no more.
+        """
         assert self.parts is not None
+        self.spread = self.widths = None
+        if self.method == "recursive" and not self.head.is_point:
+            return
+        data = _select(data, self.columns)
         z = self.scaling.apply(data.values)
         origins = np.arange(self.parts.train - 1, len(z) - 1)
-        point = self._scaled(z, data.clock, origins, None)[0]
-        error = features.truths(z[:, : len(self.targets)], origins, self.horizon) - point
+        truth = features.truths(z[:, : len(self.targets)], origins, self.horizon)
+        if self.head.is_point:
+            error = truth - self._scaled(z, data.clock, origins, None)[0]
+            self.spread = self._by_step(error, LEVELS)
+            return
+        point, quantiles = self._scaled(z, data.clock, origins, (0.1, 0.9))
+        assert quantiles is not None
+        low, high = (np.abs(quantiles[..., j] - point) + 1e-12 for j in (0, 1))
+        beyond = np.where(truth < point, (point - truth) / low, (truth - point) / high)
+        self.widths = np.clip(self._by_step(beyond, [0.8])[..., 0], 0.25, 4)
+
+    def _by_step(self, error: Array, levels: Any) -> Array:
+        """Give quantiles (H, D, J) of errors (n, H, D): of each step, of all steps if it has few."""
         known = (~np.isnan(error)).sum(axis=0)
-        pooled = np.nanquantile(error, LEVELS, axis=(0, 1))  # for steps with few errors to go by
+        pooled = np.nanquantile(error, levels, axis=(0, 1))
         with np.errstate(invalid="ignore"):
             own = [
                 [
-                    np.nanquantile(error[:, h, d], LEVELS) if known[h, d] >= 20 else pooled[:, d]
+                    np.nanquantile(error[:, h, d], levels) if known[h, d] >= 20 else pooled[:, d]
                     for d in range(error.shape[2])
                 ]
                 for h in range(self.horizon)
             ]
-        self.spread = np.array(own)
+        return np.array(own)
 
     # -------------------------------------------------------------------------------- forecasting
 
@@ -478,7 +519,10 @@ class Forecaster:
             if self.spread is None:
                 raise ValueError("forecast: the forecaster has not been calibrated; fit it")
             return point[..., None] + self.spread @ quantile_weights(LEVELS, levels)
-        return base[..., None] + self.unit[:, None] * self.head.quantiles(out, levels)
+        found = base[..., None] + self.unit[:, None] * self.head.quantiles(out, levels)
+        if self.widths is None:
+            return found
+        return point[..., None] + self.widths[..., None] * (found - point[..., None])
 
     def run(self, x: Array, origins: Array) -> tuple[Array, list[Array]]:
         """Run the model over features (N, F): outputs at the origins, and the states there."""
@@ -619,6 +663,8 @@ class Forecaster:
             and layout.horizon == self._model_horizon
             and type(layout.season) is int
             and layout.season >= 1
+            and type(self.trained.get("season", 1)) is int
+            and self.trained.get("season", 1) >= 1
             and layout.base in features.BASES[: 3 if layout.season > 1 else 2]
             and set(layout.flags) <= set(range(D + Q))
             and len(layout.change) == len(layout.seasonal_change) == D
@@ -650,6 +696,7 @@ class Forecaster:
             },
             "unit": self.unit.tolist(),
             "spread": None if self.spread is None else self.spread.tolist(),
+            "widths": None if self.widths is None else self.widths.tolist(),
             "trained": self.trained,
         }
 
@@ -692,13 +739,17 @@ class Forecaster:
             made.parts = Parts(*made.trained["parts"])
             if config["spread"] is not None:
                 made.spread = np.array(config["spread"], float)
+            if config.get("widths") is not None:
+                made.widths = np.array(config["widths"], float)
             shapes = [made.scaling.mean.shape, made.scaling.std.shape, made.scaling.log.shape]
             spread = () if made.spread is None else made.spread.shape
+            widths = () if made.widths is None else made.widths.shape
             output = model.parameter_shapes()[f"{model.layers[-2].name}/W"][0]
             fits = (
                 shapes == [(C,)] * 3
                 and made.unit.shape == (D,)
                 and spread in ((), (made.horizon, D, len(LEVELS)))
+                and widths in ((), (made.horizon, D))
                 and model.input_shape is not None
                 and model.input_shape[-1] == made.layout.size
                 and made._is_layout(made.layout)

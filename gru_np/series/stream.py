@@ -11,7 +11,7 @@ from gru_np._checks import spell
 from gru_np.layers import GRU
 from gru_np.series import features
 from gru_np.series.naive import carry
-from gru_np.series.scores import LEVELS, quantile_weights
+from gru_np.series.scores import LEVELS
 from gru_np.series.table import Series
 
 _NOTHING: Any = None
@@ -135,12 +135,8 @@ class Stream:
         if self._out is None:
             raise ValueError("quantiles: nothing has been pushed yet")
         forecaster = self.forecaster
-        if forecaster.head.is_point:
-            point = self._base + forecaster.unit * forecaster.head.centre(self._out)
-            scaled = point[..., None] + forecaster.spread @ quantile_weights(LEVELS, levels)
-        else:
-            own = forecaster.head.quantiles(self._out, levels)
-            scaled = self._base[..., None] + forecaster.unit[:, None] * own
+        point = self._base + forecaster.unit * forecaster.head.centre(self._out)
+        scaled = forecaster._quantiles(self._out, self._base, point, levels)
         return forecaster.scaling.undo(scaled, self._layout.targets, axis=-2)
 
     def _push(self, z: Array, known: Array) -> None:
