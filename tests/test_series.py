@@ -173,6 +173,31 @@ def test_a_season_is_learned_better_than_any_naive_forecast_can(rng):
     assert 0.5 < report.scores["x"]["GRU"]["in 90 %"] <= 1
 
 
+@pytest.mark.parametrize("loss", ["quantiles", "gaussian", "mae"])
+def test_on_the_validation_rows_intervals_hold_the_share_they_say(rng, loss):
+    data = wavy(rng, 400, columns=("x",), gaps=False)
+    forecaster = series.Forecaster("x", 4, loss=loss, **SMALL).fit(data, validation=100)
+    parts = forecaster.parts
+    origins = np.arange(parts.train - 1, parts.validation - 1)
+    _, quantiles = forecaster.predict(data, origins, [0.1, 0.9])
+    truth = features.truths(data.values, origins, 4)
+    for h in range(4):
+        known = ~np.isnan(truth[:, h, 0])
+        low, high = quantiles[known, h, 0].T
+        inside = np.mean((truth[known, h, 0] >= low) & (truth[known, h, 0] <= high))
+        assert abs(inside - 0.8) < 0.03  # a value or two of a hundred
+
+
+def test_chaos_that_comes_back_by_chance_has_no_season_for_the_model():
+    data = series.mackey_glass(1500)
+    forecaster = series.Forecaster("x", 24, units=4, epochs=1).fit(data, stop=1200)
+    assert (forecaster.trained["season"], forecaster.layout.season) == (300, 1)
+    assert "seasonal naive" in series.backtest(forecaster, data, stride=50).scores["x"]
+    sine = series.Series(np.sin(2 * np.pi * np.arange(600) / 25))
+    forecaster = series.Forecaster("value", 24, units=4, epochs=1).fit(sine, stop=500)
+    assert forecaster.layout.season == 25
+
+
 # -------------------------------------------------------------------------- equal by every route
 
 
@@ -311,6 +336,8 @@ def test_a_file_of_another_model_or_with_damaged_settings_is_refused(fitted, tmp
         (lambda e: e["forecaster"]["scaling"].update(mean=[1.0]), "do not fit"),
         (lambda e: e["forecaster"]["layout"].update(calendar=99), "do not fit"),
         (lambda e: e["forecaster"].update(unit="a"), "damaged"),
+        (lambda e: e["forecaster"].update(widths=[1.0]), "do not fit"),
+        (lambda e: e["forecaster"]["trained"].update(season=0), "do not fit"),
     ]:
         with pytest.raises(ValueError, match=message):
             series.Forecaster.load(saved(change))

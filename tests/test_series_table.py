@@ -25,6 +25,8 @@ def days(n, start="2024-01-01"):
 
 BAD = {
     "no header": ("1,2\n3,4\n5,6\n", "must be a header with the names of the columns"),
+    "no header but a date": ("2024-01-01,2,ok\n2024-01-02,3,ok\n", "must be a header .*got values"),
+    "no time": ("date,temp\n2024-01-01,1\n,2\n2024-01-03,2\n", "column 'date': row 2 has no time"),
     "text": ("date,temp\n2024-01-01,1\n2024-01-02,abc\n", r"line 3, column 'temp': .*got 'abc'"),
     "one row": ("date,temp\n2024-01-01,1\n", "a single row of data"),
     "header only": ("date,temp\n", "a header and nothing below"),

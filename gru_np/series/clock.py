@@ -337,6 +337,8 @@ def parse_times(texts: Sequence[str]) -> Array:
           dtype='datetime64[us]')
     """
     stripped = [text.strip() for text in texts]
+    if "" in stripped:
+        raise ValueError(f"row {stripped.index('') + 1} has no time")
     if all(text.isdigit() and (len(text) < 4 or len(text) > 8) for text in stripped):
         return np.array([int(text) for text in stripped])
     readings, best, failed_at = [], "", 0

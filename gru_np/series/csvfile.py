@@ -79,11 +79,12 @@ def _read(
     header, lines, numbers, comma = _split(_text(path))
     header = [cell.strip() for cell in header]
     wanted = {str(name) for name in columns or ()}
-    if not wanted & set(header) and all(_is_number(cell, comma) for cell in header):
+    data = [cell for cell in header if _is_number(cell, comma) or _is_date(cell)]
+    if not wanted & set(header) and len(data) >= len(header) / 2:
         shown = ", ".join(header[:4]) + (", ..." if len(header) > 4 else "")
         raise ValueError(
-            f"the first line must be a header with the names of the columns, got numbers only "
-            f"({shown}); add one"
+            f"the first line must be a header with the names of the columns, got values ({shown}); "
+            "add one"
         )
     for column in columns or ():
         require_column(column, header, "this file")
@@ -204,6 +205,13 @@ def _is_number(cell: str, comma: bool) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_date(cell: str) -> bool:
+    try:
+        return bool(cell.strip()) and parse_times([cell]).dtype.kind == "M"
+    except ValueError:
+        return False
 
 
 def _holds_numbers(cells: list[str], missing: frozenset[str], comma: bool) -> bool:

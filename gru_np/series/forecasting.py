@@ -426,7 +426,7 @@ class Forecaster:
         self.widths = np.clip(self._by_step(beyond, [0.8])[..., 0], 0.25, 4)
 
     def _by_step(self, error: Array, levels: Any) -> Array:
-        """Give quantiles (H, D, J) of errors (n, H, D): of each step, of all steps if it has few."""
+        """Give quantiles (H, D, J) of errors (n, H, D), by step; of all steps where it has few."""
         known = (~np.isnan(error)).sum(axis=0)
         pooled = np.nanquantile(error, levels, axis=(0, 1))
         with np.errstate(invalid="ignore"):
