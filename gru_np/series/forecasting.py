@@ -423,7 +423,7 @@ class Forecaster:
         assert quantiles is not None
         low, high = (np.abs(quantiles[..., j] - point) + 1e-12 for j in (0, 1))
         beyond = np.where(truth < point, (point - truth) / low, (truth - point) / high)
-        self.widths = np.clip(self._by_step(beyond, [0.8])[..., 0], 0.25, 4)
+        self.widths = np.clip(self._by_step(beyond, [0.8])[..., 0], 0.1, 100)
 
     def _by_step(self, error: Array, levels: Any) -> Array:
         """Give quantiles (H, D, J) of errors (n, H, D), by step; of all steps where it has few."""
