@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._checks import require_count
 from gru_np.ctc import NEVER, extend, log_softmax
 
 
@@ -407,6 +408,7 @@ def prefix_beam_search(
     >>> best.labels, round(float(np.exp(best.log_p)), 2)
     ((1,), 0.64)
     """
+    require_count("prefix_beam_search", "beam_width", beam_width)
     log_y = np.asarray(log_y, np.float64)
     start = language_model.start() if language_model else None
     # prefix -> [ln p ending in a blank, ln p ending in its last label, bonus, state]

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import struct
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_np import GRU, Bidirectional, Dense, Sequential, check_gradients, ctc, losses
+from gru_np.ctc_decoding import greedy
 from gru_np.layers import Masking
 from gru_np.speech import (
     Alphabet,
@@ -238,11 +240,22 @@ def test_features_without_the_extra_say_what_to_install(monkeypatch):
         ({"deltas": 3}, "deltas must be 0, 1 or 2"),
         ({"normalize": "all"}, "normalize must be one of"),
         ({"window": 0.001}, "window >= shift > 0"),
+        ({"floor": 0.0}, "floor must be a positive power"),
     ],
 )
 def test_impossible_features_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Features(**settings)
+
+
+def test_below_the_floor_all_is_alike(rng):
+    quiet, loud = 1e-5 * rng.standard_normal(4000), rng.standard_normal(4000)
+    for floor, same in ((1e-4, True), (1e-12, False)):
+        features = Features("spectrogram", rate=8000, bins=16, normalize=None, floor=floor)
+        silence, hiss, noise = map(features, (np.zeros(4000), quiet, loud))
+        assert (abs(hiss - silence).max() < 0.1) == same  # e-folds of power
+        assert (noise - silence).min() > 5
+    assert Features.from_config(features.get_config()) == features
 
 
 def test_spec_augment_hides_whole_bands_and_stretches_and_leaves_the_rest(rng):
@@ -449,6 +462,8 @@ def test_a_stream_writes_the_text_of_the_whole_file(learnt, rng):
     transcriber, _, sounds = learnt
     sound = np.concatenate(sounds[:6])
     whole = transcriber.transcribe(sound)
+    at_once = greedy(transcriber.log_probabilities(transcriber.features(sound)))
+    assert whole == transcriber.transcript(at_once)
     for size in (37, 800, 5000, len(sound)):
         stream = transcriber.stream()
         text = "".join(stream.feed(sound[i : i + size]) for i in range(0, len(sound), size))
@@ -470,6 +485,38 @@ def test_search_and_best_path_agree_where_the_model_is_sure(learnt):
         assert by_search.text == transcriber.transcribe(sound).text
         assert [w.text for w in by_search.words] == [by_search.text]
         assert 0 < by_search.words[0].begin < by_search.words[0].end < len(sound) / 8000
+
+
+def test_a_search_through_long_sound_is_cut_where_it_is_quiet(learnt):
+    transcriber, _, sounds = learnt
+    pauses = [np.concatenate([sound, np.zeros(8000)]) for sound in sounds]
+    sound = np.concatenate(pauses).astype(np.float32)
+    assert len(sound) / 8000 > 25  # at least one cut
+    by_search, best_path = (
+        transcriber.transcribe(sound, beam_width=4),
+        transcriber.transcribe(sound),
+    )
+    assert by_search.text == best_path.text
+    scores = list(transcriber._pieces(sound))
+    assert len(scores) > 1
+    at_once = transcriber.log_probabilities(transcriber.features(sound))
+    assert_close(np.concatenate(scores), at_once, "rounding")
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, rng, bidirectional):
+    features = FEATURES if bidirectional else FEATURES.fit([rng.standard_normal(8000)])
+    transcriber = Transcriber.create(
+        features, Alphabet("ab"), 8, layers=1, bidirectional=bidirectional, seed=0
+    )
+    peaks = []
+    for minutes in (1, 1, 5):  # the first loads and compiles
+        write_wav(tmp_path / "a.wav", 0.1 * rng.standard_normal(minutes * 60 * 8000), 8000)
+        tracemalloc.start()
+        transcriber.transcribe(tmp_path / "a.wav")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_a_saved_transcriber_is_the_same(learnt, tmp_path):
@@ -588,15 +635,21 @@ def test_the_commands_train_on_a_folder_and_transcribe_a_file(tmp_path, capsys, 
     model = tmp_path / "m.safetensors"
     options = ["--features", "spectrogram", "--bins", 32, "--units", 8, "--layers", 1]
     options += ["--unit", "word", "--streaming", "--model", model, "--batch-size", 8]
-    args = parsed(command.train_arguments, tmp_path, *options, "--epochs", 5)
-    assert command.train_run(args) == 0
-    printed = capsys.readouterr().out
-    assert "18 recordings to learn from, 2 held out" in printed
-    assert "epoch   5/5" in printed
-    args = parsed(command.train_arguments, tmp_path, *options, "--epochs", 6, "--resume")
-    command.train_run(args)
+    begin = parsed(command.train_arguments, tmp_path, *options, "--epochs", 6)
+
+    def interrupted(*_):  # after epoch 5, the first that is measured
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(command, "_measure", interrupted)
+        command.train_run(begin)
+    assert "18 recordings to learn from, 2 held out" in capsys.readouterr().out
+    go_on = (tmp_path, "--model", model, "--resume")  # all other settings are in the file
+    assert command.train_run(parsed(command.train_arguments, *go_on)) == 0
     printed = capsys.readouterr().out
     assert "epoch   6/6" in printed and "epoch   5/6" not in printed
+    with pytest.raises(ValueError, match="has been trained for all of its 6 epochs"):
+        command.train_run(parsed(command.train_arguments, *go_on))
 
     heard = {}
     for extra in ((), ("--stream",), ("--times",), ("--beam", 4)):

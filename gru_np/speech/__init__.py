@@ -2,8 +2,9 @@
 
 `audio` reads sound, `features` turns it into what a network reads, `alphabet` turns transcripts
 into labels, `transcriber` trains and transcribes, also while the sound is still arriving;
-`dialling` is the task of the demonstration; `command` is behind gru-np transcribe and train-speech.
-The loss is `gru_np.losses.CTC`, the search for the best text `gru_np.ctc_decoding`.
+`language` loads language models for the search; `dialling` is the task of the demonstration;
+`command` is behind gru-np transcribe and train-speech. The loss is `gru_np.losses.CTC`, the search
+for the best text `gru_np.ctc_decoding`.
 """
 
 from gru_np.speech.alphabet import Alphabet as Alphabet
@@ -18,6 +19,7 @@ from gru_np.speech.features import Features as Features
 from gru_np.speech.features import FeatureStream as FeatureStream
 from gru_np.speech.features import delta as delta
 from gru_np.speech.features import spec_augment as spec_augment
+from gru_np.speech.language import load_language_model as load_language_model
 from gru_np.speech.plots import plot_posteriors as plot_posteriors
 from gru_np.speech.transcriber import Stream as Stream
 from gru_np.speech.transcriber import Training as Training

@@ -7,7 +7,6 @@ writes to standard output, and leaves bad input to raise ValueError, whose messa
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from gru_np.speech.audio import AudioFile, read_audio
 from gru_np.speech.corpus import TABLE, Utterance, read_corpus, split_corpus
 from gru_np.speech.errors import error_rates
 from gru_np.speech.features import KINDS, Features
+from gru_np.speech.language import load_language_model
 from gru_np.speech.plots import plot_posteriors
 from gru_np.speech.transcriber import Training, Transcriber
 
 CHECKPOINT = "speech.safetensors"
+BEAM = 16  # prefixes, where a language model is given and no number
 
 
 def _say(line: str = "") -> None:
@@ -50,6 +51,8 @@ def transcribe_arguments(parser: argparse.ArgumentParser) -> None:
     add("--demo", action="store_true", help="learn dialling tones, transcribe an unseen number")
     add("--times", action="store_true", help="show when each word was said, in seconds")
     add("--beam", type=int, metavar="N", help="search with N prefixes; else the best path")
+    add("--language-model", metavar="FILE", help="that gru-np train left, weighs the search")
+    add("--weight", type=float, default=0.5, help="of the language model (0.5)")
     add("--stream", action="store_true", help="write while reading, as for live sound")
     add("--plot", metavar="PNG", help="draw the posteriors over the spectrogram of one file")
     add("--seed", type=int, default=0, help="of the demonstration (0)")
@@ -75,15 +78,18 @@ directory
     transcriber = Transcriber.load(args.model)
     if args.plot and len(args.audio) != 1:
         raise ValueError(f"--plot draws one file, got {len(args.audio)}")
-    if args.stream and args.beam:
-        raise ValueError("--stream writes as it reads and cannot search; leave --beam out")
+    if args.stream and (args.beam is not None or args.language_model):
+        raise ValueError(
+            "--stream writes as it reads and cannot search; leave out --beam and --language-model"
+        )
+    search = _search(args, transcriber)
     for path in args.audio:
         name = f"{path}: " if len(args.audio) > 1 else ""
         if args.stream:
             sys.stdout.write(name)
             transcript = _stream(transcriber, path)
         else:
-            transcript = transcriber.transcribe(path, beam_width=args.beam)
+            transcript = transcriber.transcribe(path, **search)
             _say(name + transcript.text)
         if args.times:
             for word in transcript.words:
@@ -91,6 +97,19 @@ directory
     if args.plot:
         _plot(transcriber, args.audio[0], args.plot)
     return 0
+
+
+def _search(args: argparse.Namespace, transcriber: Transcriber) -> dict[str, Any]:
+    """Give the settings of the search that the arguments ask for; none for the best path."""
+    if args.language_model:
+        language_model = load_language_model(args.language_model, transcriber.alphabet)
+        beam_width = BEAM if args.beam is None else args.beam
+        return {
+            "beam_width": beam_width,
+            "language_model": language_model,
+            "weight": args.weight,
+        }
+    return {} if args.beam is None else {"beam_width": args.beam}
 
 
 def _stream(transcriber: Transcriber, path: Any) -> Any:
@@ -178,6 +197,11 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", choices=KINDS[:-1], default="log_mel", help="(log_mel)")
     add("--bins", type=int, default=40, help="mel bands, cepstra or bands (40)")
     add("--deltas", type=int, default=0, choices=(0, 1, 2), help="changes over time (0)")
+    add(
+        "--normalize", choices=("utterance", "global"), default="utterance",
+        help="each utterance by itself, or all alike: better for single words, and what "
+        "--streaming does (utterance)",
+    )  # fmt: skip
     add("--stack", type=int, default=2, help="frames of 10 ms in a time step (2)")
     add("--streaming", action="store_true", help="one direction only, to write while listening")
     add("--units", type=int, default=128, help="size of each GRU (128)")
@@ -207,6 +231,7 @@ def train_run(args: argparse.Namespace) -> int:
     ValueError: no-such-folder/transcripts.tsv: there is no such file; it should hold a line for \
 each sound file: name, tab, transcript
     """
+    unfinished = _take_up(args) if args.resume else None
     utterances = read_corpus(args.folder, args.transcripts)
     train, held_out = split_corpus(utterances, args.validation, args.seed)
     sounds = {u.path: read_audio(u.path) for u in utterances}
@@ -217,7 +242,13 @@ each sound file: name, tab, transcript
             f"{args.folder}: all files must have one rate, got {' and '.join(map(str, rates))} Hz "
             f"({other} has {sounds[other].rate}); convert them first"
         )
-    transcriber = _begin(args, train, [sounds[u.path].samples for u in train], rates[0])
+    learnt_from = [sounds[u.path].samples for u in train]
+    transcriber = unfinished or _begin(args, train, learnt_from, rates[0])
+    if transcriber.features.rate != rates[0]:
+        raise ValueError(
+            f"{args.model}: was trained at {transcriber.features.rate} Hz, "
+            f"the recordings have {rates[0]} Hz"
+        )
     features = transcriber.features
     seconds = sum(len(sound.samples) / sound.rate for sound in sounds.values())
     _say(
@@ -248,28 +279,33 @@ each sound file: name, tab, transcript
     return 0
 
 
+def _take_up(args: argparse.Namespace) -> Transcriber:
+    """Load an unfinished run, and set the arguments to what they were when it began."""
+    unfinished = Transcriber.load(args.model)
+    run = unfinished.model.extras.get("run")
+    if run is None:
+        raise ValueError(f"{args.model}: it was not left by `gru-np train-speech`")
+    vars(args).update(run)
+    if unfinished.epochs_done >= args.epochs:
+        raise ValueError(f"{args.model}: has been trained for all of its {args.epochs} epochs")
+    return unfinished
+
+
 def _begin(
     args: argparse.Namespace, train: list[Utterance], sounds: list[Any], rate: int
 ) -> Transcriber:
-    """Make the transcriber, or take up the one of an unfinished run."""
-    if args.resume and Path(args.model).exists():
-        transcriber = Transcriber.load(args.model)
-        if transcriber.features.rate != rate:
-            raise ValueError(
-                f"{args.model}: was trained at {transcriber.features.rate} Hz, "
-                f"the recordings have {rate} Hz"
-            )
-        return transcriber
-    features = Features(
-        args.features, rate, args.bins, deltas=args.deltas, stack=args.stack,
-        normalize=None if args.streaming else "utterance",
-    )  # fmt: skip
-    if args.streaming:
+    """Make the transcriber that the arguments describe."""
+    features = Features(args.features, rate, args.bins, deltas=args.deltas, stack=args.stack)
+    if args.streaming or args.normalize == "global":
         features = features.fit(sounds)
-    return Transcriber.create(
+    transcriber = Transcriber.create(
         features, Alphabet.of((u.text for u in train), args.unit), args.units, args.layers,
         bidirectional=not args.streaming, dropout=args.dropout, seed=args.seed,
     )  # fmt: skip
+    kept = ("transcripts", "validation", "seed", "epochs", "batch_size", "learning_rate", "noise",
+            "augment")  # fmt: skip
+    transcriber.model.extras["run"] = {name: getattr(args, name) for name in kept}
+    return transcriber
 
 
 def _measure(transcriber: Transcriber, held_out: list[Utterance], inputs: dict[Any, Any]) -> str:

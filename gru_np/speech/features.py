@@ -19,8 +19,7 @@ from gru_np._checks import require_choice, require_count, spell
 
 KINDS = ("log_mel", "mfcc", "spectrogram", "given")
 DELTA_REACH = 2  # frames on either side
-# Power of a frequency in sound of 16 bits that is nothing but rounding. Less is taken for as much:
-# the logarithm of digital silence would outweigh all speech when an utterance is normalised.
+# Power of a frequency in sound of 16 bits that is nothing but rounding.
 SILENCE = 1e-8
 KALDI_SCALE = 32768  # Kaldi's samples are 16-bit integers
 
@@ -48,6 +47,10 @@ class Features:
         once, or by `mean` and `deviation`, found by `fit`, which a stream can do.
     mean, deviation : tuple of float
         For "global".
+    floor : float
+        Power of a band below which all is alike, for samples in -1 .. 1. The logarithm of digital
+        silence would outweigh all speech when an utterance is normalised. The default is about the
+        rounding of 16 bits; 1e-4 hides gaps and edges that were made silent.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Features:
     normalize: str | None = "utterance"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    floor: float = SILENCE
 
     def __post_init__(self) -> None:
         require_choice("Features", "kind", self.kind, KINDS)
@@ -78,6 +82,8 @@ class Features:
             raise ValueError(f"Features: deltas must be 0, 1 or 2, got {self.deltas!r}")
         if self.normalize is not None:
             require_choice("Features", "normalize", self.normalize, ("utterance", "global"))
+        if not self.floor > 0:
+            raise ValueError(f"Features: floor must be a positive power, got {self.floor!r}")
         if not self.window >= self.shift > 0:
             raise ValueError(
                 "Features: window and shift must be seconds with window >= shift > 0, "
@@ -204,7 +210,7 @@ class Features:
             )
         edges = np.linspace(0, power.shape[1], self.bins + 1).astype(int)[:-1]
         bands = np.add.reduceat(power, edges, axis=1)
-        return np.log(bands + SILENCE).astype(np.float32)
+        return np.log(bands + self.floor).astype(np.float32)
 
     def _kaldi(self, samples: Array) -> Array:
         knf = _kaldi_native_fbank()
@@ -223,7 +229,7 @@ class Features:
         computer.input_finished()
         frames = [computer.get_frame(t) for t in range(computer.num_frames_ready)]
         x = np.asarray(frames, np.float32).reshape(-1, self.bins)
-        return np.maximum(x, np.log(SILENCE * KALDI_SCALE**2)) if self.kind == "log_mel" else x
+        return np.maximum(x, np.log(self.floor * KALDI_SCALE**2)) if self.kind == "log_mel" else x
 
 
 def _kaldi_native_fbank() -> Any:

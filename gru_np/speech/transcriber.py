@@ -271,8 +271,9 @@ class Transcriber:
     ) -> Transcript:
         """Write down a sound file, or samples (N,).
 
-        Memory is bounded whatever the length: a model that `streams` reads block by block, its
-        state carried; any other gets pieces of at most 20 s, cut where it is quiet.
+        Memory is bounded whatever the length. A model that `streams` reads block by block, its
+        state carried; any other gets pieces of at most 20 s, cut where it is quiet. A search, too,
+        begins anew at each such cut.
 
         Parameters
         ----------
@@ -287,6 +288,12 @@ class Transcriber:
             `weight` and the other settings of the search.
         """
         decode = self._decoder(beam_width, language_model, search)
+        if self.streams and beam_width is None:  # scores may go as soon as their best path is known
+            stream = self.stream()
+            for block in self._blocks(sound):
+                stream.feed(block)
+            stream.finish()
+            return stream.transcript
         spans: list[Span] = []
         frames = 0
         for log_y in self._pieces(sound):
@@ -343,12 +350,17 @@ class Transcriber:
 
     def _pieces(self, sound: Any) -> Iterator[Array]:
         """Give ln y of the sound, in pieces that can be decoded one after the other."""
-        if self.streams:
-            stream = Stream(self)
-            found = [stream.scores(block) for block in self._blocks(sound)]
-            yield np.concatenate([*found, stream.last_scores()])
+        pieces = cut_where_quiet(self._blocks(sound), self.features.rate)
+        if self.streams:  # the state is carried across the cuts
+            stream = self.stream()
+            waiting = self._nothing()
+            for piece in pieces:
+                if len(waiting):
+                    yield waiting
+                waiting = stream.scores(piece)
+            yield np.concatenate([waiting, stream.last_scores()])
             return
-        for piece in cut_where_quiet(self._blocks(sound), self.features.rate):
+        for piece in pieces:
             yield self.log_probabilities(self.features(piece))
 
     def _blocks(self, sound: Any) -> Iterator[Array]:
