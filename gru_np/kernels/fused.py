@@ -186,7 +186,7 @@ def gru_backward(dh, saved):
     over_units = cut(U // L, threads, 1)
     block = rows_at_once(max(b - a for a, b in pairwise(over_batch)))
     sums = scratch.get("sums", dtype, 3 * U * (I + H + 2))
-    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + I)
+    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + max(I, U)) + 3 * L
 
     def loop(i):
         kernel.backward(

@@ -21,12 +21,19 @@ from numba import types
 from numba.extending import intrinsic
 
 from gru_np.kernels._jit import entry, inner
-from gru_np.kernels.matmul import DEPTH, INT64, address, clear, copy_row, transpose_tile
+from gru_np.kernels.matmul import (
+    DEPTH,
+    INT64,
+    address,
+    clear,
+    copy_row,
+    copy_slice,
+    transpose_tile,
+)
 from gru_np.kernels.vector import (
     ROWS,
     VECTORS,
     Emit,
-    element_address,
     first_lanes,
     lanes,
     load,
@@ -153,27 +160,6 @@ def tile_height(left):
     if left >= ROWS:
         return ROWS
     return 4 if left >= 4 else 2 if left >= 2 else 1
-
-
-@intrinsic
-def copy_slice(typingctx, source, i, target, j):
-    """target[j : j + ROWS] = source[i : i + ROWS]."""
-
-    def emit(context, builder, sig, args):
-        source, i, target, j = args
-        element = context.get_value_type(source_type := sig.args[0].dtype)
-        size = 4 if source_type is types.float32 else 8
-        kind = ir.VectorType(element, ROWS).as_pointer()
-        from_, to = (
-            builder.bitcast(element_address(context, builder, array_type, array, at), kind)
-            for array_type, array, at in ((sig.args[0], source, i), (sig.args[2], target, j))
-        )
-        value = builder.load(from_)
-        value.align = size
-        builder.store(value, to).align = size
-        return context.get_dummy_value()
-
-    return types.void(source, types.intp, target, types.intp), emit
 
 
 def _select(relation):

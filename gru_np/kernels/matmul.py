@@ -61,10 +61,10 @@ def make_tile(rows, blocks, packed=False):
     """Write a register tile of `rows` x `blocks` vectors as an intrinsic.
 
     a, b, start and c are addresses, the row and panel strides count elements, and `like` is an
-    array that tells the dtype. `packed` says that a is [k][ROWS] rather than rows of k. More than
-    3 blocks are several panels, whose sums lie side by side in c all the same. With each k a tile
-    on rows asks for a vector more from `ahead` on, which may be any address, to be brought to the
-    second-level cache.
+    array that tells the dtype. `packed` says that a is [k][ROWS] rather than rows of k, and that
+    the panel is 3 blocks wide however few of them are meant. More than 3 blocks are several panels,
+    whose sums lie side by side in c all the same. With each k a tile on rows asks for a vector more
+    from `ahead` on, which may be any address, to be brought to the second-level cache.
     """
 
     @intrinsic
@@ -95,7 +95,7 @@ def make_tile(rows, blocks, packed=False):
             k = builder.phi(INT64)
             sums = {mv: builder.phi(e.type) for mv in cells}
             k.add_incoming(const(0), before)
-            from_b = builder.mul(k, const(min(blocks, 3) * e.lanes))
+            from_b = builder.mul(k, const((3 if packed else min(blocks, 3)) * e.lanes))
             from_a = builder.mul(k, const(ROWS if packed else 1))
             bs = [
                 e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes))) for v in range(blocks)
@@ -342,27 +342,45 @@ def copy_row(source, i, target, j, count, padded):
         k += 1
 
 
+@intrinsic
+def copy_slice(typingctx, source, i, target, j):
+    """target[j : j + ROWS] = source[i : i + ROWS]."""
+
+    def emit(context, builder, sig, args):
+        source, i, target, j = args
+        element = context.get_value_type(source_type := sig.args[0].dtype)
+        size = 4 if source_type is types.float32 else 8
+        kind = ir.VectorType(element, ROWS).as_pointer()
+        from_, to = (
+            builder.bitcast(element_address(context, builder, array_type, array, at), kind)
+            for array_type, array, at in ((sig.args[0], source, i), (sig.args[2], target, j))
+        )
+        value = builder.load(from_)
+        value.align = size
+        builder.store(value, to).align = size
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), emit
+
+
 @inner
 def pack_slices(source, i, row, depth, columns, out, io, stride):
     """Make `depth` rows of `source` the left side of `tile_packed`: slices [k][ROWS] of columns.
 
-    Slices lie `stride` apart; columns beyond the last are zero. Groups of four slices keep the
+    Slices lie `stride` apart; columns beyond the last are zero. Groups of eight slices keep the
     cache lines of the source in use.
     """
     own_code()
-    group = 4 * ROWS
+    group = 8 * ROWS
     for c0 in range(0, columns, group):
         c1 = min(c0 + group, columns)
         for k in range(depth):
-            here = i + k * row
-            c = c0
+            here, to, c = i + k * row, io + c0 // ROWS * stride + k * ROWS, c0
             while c + ROWS <= c1:
-                to = io + c // ROWS * stride + k * ROWS
-                for q in range(ROWS):
-                    out[to + q] = source[here + c + q]
+                copy_slice(source, here + c, out, to)
                 c += ROWS
+                to += stride
             if c < c1:
-                to = io + c // ROWS * stride + k * ROWS
                 for q in range(ROWS):
                     out[to + q] = source[here + c + q] if c + q < c1 else 0
 

@@ -474,29 +474,50 @@ def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, w
 
 
 @inner
-def _products(slices, first, stride, columns, panel, width, sums, at, depth):
-    """sums[c, :width vectors] += slices^T panel for every column c of x or h."""
+def _pack_panel(da, r, z, n, row, depth, panel, at, bias, ib):
+    """Make a panel [k][r z n] of one vector of units of da's rows; add its sums to a bias."""
+    own_code()
+    L = lanes(da)
+    total_r, total_z, total_n = load(bias, ib), load(bias, ib + L), load(bias, ib + 2 * L)
+    for k in range(depth):
+        da_r, da_z, da_n = load(da, r + k * row), load(da, z + k * row), load(da, n + k * row)
+        to = at + k * 3 * L
+        store(panel, to, da_r)
+        store(panel, to + L, da_z)
+        store(panel, to + 2 * L, da_n)
+        total_r, total_z, total_n = total_r + da_r, total_z + da_z, total_n + da_n
+    store(bias, ib, total_r)
+    store(bias, ib + L, total_z)
+    store(bias, ib + 2 * L, total_n)
+
+
+@inner
+def _pack_hn(da, hn, row, depth, panel, at, bias, ib):
+    """Put hn in the place of n in a panel; add its sum to a bias."""
+    own_code()
+    L = lanes(da)
+    total = load(bias, ib)
+    for k in range(depth):
+        da_hn = load(da, hn + k * row)
+        store(panel, at + k * 3 * L, da_hn)
+        total = total + da_hn
+    store(bias, ib, total)
+
+
+@inner
+def _products(slices, first, stride, columns, panel, width, begun, start, sums, at, depth):
+    """sums[c, :width vectors] += slices^T panel for every column c of x or h.
+
+    Sums not yet begun start from the zeros at `start`.
+    """
     own_code()
     L = lanes(sums)
     for c in range(0, columns, ROWS):
         here = address(sums, at + c * 3 * L)
         tile_packed(
             min(ROWS, columns - c), width, sums, address(slices, first + c // ROWS * stride), 0,
-            panel, 0, here, 3 * L, here, 3 * L, depth,
+            panel, 0, here if begun else start, 3 * L if begun else 0, here, 3 * L, depth,
         )  # fmt: skip
-
-
-@inner
-def _pack_panel(da, first, row, depth, panel, at, width, bias, ib):
-    """Make one vector of a panel [k][width] of one in each row of da; add their sum to a bias."""
-    own_code()
-    L = lanes(da)
-    total = load(bias, ib)
-    for k in range(depth):
-        value = load(da, first + k * row)
-        store(panel, at + k * width * L, value)
-        total = total + value
-    store(bias, ib, total)
 
 
 @inner
@@ -537,8 +558,13 @@ def weight_gradient(
     of_h = (I + ROWS - 1) // ROWS * stride
     of_rh = of_h + (H + ROWS - 1) // ROWS * stride
     panel = of_rh + (H + ROWS - 1) // ROWS * stride
-    rows_at = panel + 3 * L * DEPTH
-    clear(sums, first * each, last * each)
+    zeros = panel + 3 * L * DEPTH
+    rows_at = zeros + 3 * L
+    clear(slices, zeros, rows_at)
+    start = address(slices, zeros)
+    for j in range(first, last):
+        # the others begin with the first product, if there is one
+        clear(sums, j * each + (bias if T * B else 0), (j + 1) * each)
     for k0 in range(0, T * B, DEPTH):
         depth = min(DEPTH, T * B - k0)
         if len(valid) or x_batch != I:
@@ -557,32 +583,31 @@ def weight_gradient(
         if not reset_after:
             # the n rows of W_hh saw r h instead of h
             for k in range(depth):
-                for u in range(H):
-                    to = of_rh + u // ROWS * stride + k * ROWS + u % ROWS
-                    slices[to] = saved[(k0 + k) * row + U + u] * h[(k0 + k) * H + u]
-            for k in range(depth):
-                for u in range(H, (H + ROWS - 1) // ROWS * ROWS):
-                    slices[of_rh + u // ROWS * stride + k * ROWS + u % ROWS] = 0
+                to, r = rows_at + k * U, (k0 + k) * row + U
+                copy_row(h, (k0 + k) * H, slices, to, H, U)
+                for u in range(0, U, L):
+                    store(slices, to + u, load(saved, r + u) * load(slices, to + u))
+            pack_slices(slices, rows_at, U, depth, H, slices, of_rh, stride)
         for j in range(first, last):
             at, da_j = j * each, k0 * row + j * L
-            here = address(slices, panel)
-            r, z, n, hn = da_j + U, da_j + 2 * U, da_j, da_j + 3 * U
-            b_ih, b_hh = at + bias, at + bias + 3 * L
+            to_hh, b_ih, b_hh = at + hidden, at + bias, at + bias + 3 * L
+            here, of_n = address(slices, panel), address(slices, panel + 2 * L)
             # a_ih = W_ih x + b_ih
-            _pack_panel(da, r, row, depth, slices, panel, 3, sums, b_ih)
-            _pack_panel(da, z, row, depth, slices, panel + L, 3, sums, b_ih + L)
-            _pack_panel(da, n, row, depth, slices, panel + 2 * L, 3, sums, b_ih + 2 * L)
-            _products(slices, 0, stride, I, here, 3, sums, at, depth)
+            _pack_panel(da, da_j + U, da_j + 2 * U, da_j, row, depth, slices, panel, sums, b_ih)
+            _products(slices, 0, stride, I, here, 3, k0 > 0, start, sums, at, depth)
             # a_hh = W_hh h + b_hh
-            width = 3 if reset_after else 2
-            _pack_panel(da, r, row, depth, slices, panel, width, sums, b_hh)
-            _pack_panel(da, z, row, depth, slices, panel + L, width, sums, b_hh + L)
             if reset_after:
-                _pack_panel(da, hn, row, depth, slices, panel + 2 * L, 3, sums, b_hh + 2 * L)
-            _products(slices, of_h, stride, H, here, width, sums, at + hidden, depth)
-            if not reset_after:
-                _pack_panel(da, n, row, depth, slices, panel, 1, sums, b_hh + 2 * L)
-                _products(slices, of_rh, stride, H, here, 1, sums, at + hidden + 2 * L, depth)
+                _pack_hn(da, da_j + 3 * U, row, depth, slices, panel + 2 * L, sums, b_hh + 2 * L)
+                _products(slices, of_h, stride, H, here, 3, k0 > 0, start, sums, to_hh, depth)
+            else:
+                _products(slices, of_h, stride, H, here, 2, k0 > 0, start, sums, to_hh, depth)
+                _products(
+                    slices, of_rh, stride, H, of_n, 1, k0 > 0, start, sums, to_hh + 2 * L, depth
+                )
+    for j in range(first, last):
+        # r and z, and n if the reset comes before, have one sum for both biases
+        at = j * each + bias
+        copy_row(sums, at, sums, at + 3 * L, 2 * L if reset_after else 3 * L, 0)
     for j in range(first, last):
         at = j * each
         _unpack(sums, at, I, j, H, dW_ih)
