@@ -18,6 +18,9 @@ BLOCK = 32
 # Inputs are projected ahead of time: as many rows as fit in half of a usual second-level cache, but
 # enough that reading W_ih once for all of them costs little beside multiplying by it.
 CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
+# Gradients of pre-activations that the loop leaves before they are multiplied: half of a usual
+# second-level cache. With threads, so many operations for each that waiting costs little.
+DA_BYTES, CHUNK_OPERATIONS = 1024 * 1024, 200_000_000
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 NO_MASK = np.empty(0, np.bool_)
 
@@ -173,41 +176,43 @@ def gru_backward(dh, saved):
     V = padded(I, dtype)
     packed = scratch.get("packed", dtype, 3 * U * (U + V))
     kernel.pack_backward(flat(W_ih, dtype), flat(W_hh, dtype), I, H, reset_after, packed)
-    da = scratch.get("da", dtype, rows.size)
     dx, dh0 = np.empty((T, B, I), dtype), np.empty((B, H), dtype)
     dW_ih, dW_hh = np.empty((3 * H, I), dtype), np.empty((3 * H, H), dtype)
     db_ih, db_hh = np.empty(3 * H, dtype), np.empty(3 * H, dtype)
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    flat_dh, flat_h, flat_rows = flat(dh, dtype), h.reshape(-1), rows.reshape(-1)
     flat_x, x_time, x_batch = flat_input(x, dtype)
     threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
-    over_batch = cut(B, min(threads, max(B, 1)), ROWS)
-    over_rows = cut(T * B, threads, ROWS)
-    over_units = cut(U // L, threads, 1)
-    block = rows_at_once(max(b - a for a, b in pairwise(over_batch)))
+    bounds = cut(B, min(threads, max(B, 1)), ROWS)
+    block = rows_at_once(max(b - a for a, b in pairwise(bounds)))
+    parts = 4 if reset_after else 3
+    # Steps whose gradients stay in cache; more where threads must wait for each other after each.
+    at_once = max(DEPTH, DA_BYTES // (parts * U * dtype.itemsize or 1))
+    if threads > 1:
+        at_once = max(at_once, threads * CHUNK_OPERATIONS // (12 * H * (I + H) or 1))
+    chunk = max(1, min(T, at_once // max(1, B)))
+    da = scratch.get("da", dtype, chunk * B * (parts * U + L))
+    carries = scratch.get("carries", dtype, B * U)
     sums = scratch.get("sums", dtype, 3 * U * (I + H + 2))
-    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + max(I, U)) + 3 * L
+    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + U) + 3 * L
+    size = max(5 * block * U + 2 * L, (kernel.DX_ROWS + 1) * V, slices)
+    arrays = flat(dh, dtype), h.reshape(-1), rows.reshape(-1), packed, mask
+    results = dx.reshape(-1), dh0.reshape(-1), dW_ih.reshape(-1), dW_hh.reshape(-1), db_ih, db_hh
 
-    def loop(i):
+    def task(i, begin=0, end=T, loop=True, products=True):
+        batch = bounds[i : i + 2] if loop else (0, 0)
         kernel.backward(
-            flat_dh, flat_h, flat_rows, packed, mask, da, dh0.reshape(-1), T, B, H,
-            over_batch[i], over_batch[i + 1], reset_after, block,
-            scratch.get("loop", dtype, 5 * block * U),
+            flat_x, x_time, x_batch, *arrays, T, B, I, H, reset_after, begin, end, chunk,
+            i, threads, *batch, loop, products, block, carries, da, sums,
+            scratch.get("loop", dtype, size), *results,
         )  # fmt: skip
 
-    def products(i):
-        kernel.input_gradient(
-            da, packed, mask, dx.reshape(-1), H, I, over_rows[i], over_rows[i + 1], reset_after,
-            2 * BLOCK, scratch.get("loop", dtype, (2 * BLOCK + 1) * V),
-        )  # fmt: skip
-        kernel.weight_gradient(
-            flat_x, x_time, x_batch, flat_h, flat_rows, da, mask, T, B, I, H, reset_after,
-            over_units[i], over_units[i + 1], dW_ih.reshape(-1), dW_hh.reshape(-1), db_ih, db_hh,
-            sums, scratch.get("slices", dtype, slices),
-        )  # fmt: skip
-
-    run(loop, len(over_batch) - 1)
-    run(products, threads)
+    if threads == 1:
+        task(0)
+    else:
+        for end in range(T, 0, -chunk):
+            begin = max(0, end - chunk)
+            run(lambda i, a=begin, b=end: task(i, a, b, products=False), len(bounds) - 1)
+            run(lambda i, a=begin, b=end: task(i, a, b, loop=False), threads)
     return (
         dx, dh0, dW_ih, dW_hh, None if b_ih is None else db_ih, None if b_hh is None else db_hh
     )  # fmt: skip

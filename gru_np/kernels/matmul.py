@@ -15,7 +15,6 @@ in rows or in depth and the number of threads do not change a bit of it.
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_np.kernels._jit import inner
@@ -25,6 +24,7 @@ from gru_np.kernels.vector import (
     VECTORS,
     Emit,
     element_address,
+    fetch,
     lanes,
     load,
     own_code,
@@ -46,15 +46,6 @@ def address(typingctx, array, index):
         return builder.ptrtoint(element_address(context, builder, sig.args[0], *args), INT64)
 
     return types.intp(array, types.intp), emit
-
-
-def _fetch(builder, line):
-    """Ask for the cache line of an address to be brought to the second-level cache."""
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, second_level, data = (number(n) for n in (0, 2, 1))
-    builder.call(prefetch, [builder.inttoptr(line, byte), read, second_level, data])
 
 
 def make_tile(rows, blocks, packed=False):
@@ -101,7 +92,8 @@ def make_tile(rows, blocks, packed=False):
                 e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes))) for v in range(blocks)
             ]
             if not packed:
-                _fetch(builder, builder.add(ahead, builder.mul(k, const(REGISTER_BYTES))))
+                line = builder.add(ahead, builder.mul(k, const(REGISTER_BYTES)))
+                fetch(builder, builder.inttoptr(line, e.element.as_pointer()))
             new = {}
             for m in range(rows):
                 am = e.splat(builder.load(at(a_rows[m], from_a)))

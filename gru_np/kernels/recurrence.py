@@ -43,9 +43,9 @@ from gru_np.kernels.vector import (
     load,
     load_pair,
     own_code,
+    prefetch,
     sigmoid,
     sigmoid_derivative,
-    splat,
     store,
     store_pair,
     tanh,
@@ -319,26 +319,69 @@ def pack_backward(W_ih, W_hh, I, H, reset_after, packed):  # noqa: E741
 
 
 @inner
-def _back_after(g, h, carry, saved, da, H, grads, work):
-    """All units of one row, reset after: gradient of `_step_after`, and dh's direct path."""
-    own_code()
-    L = lanes(work)
-    U = (H + L - 1) // L * L
-    for u in range(0, U, L):
-        dh_t, da_r, da_z, da_in, da_hn = gru_step_backward(
-            load(work, g + u) + load(work, carry + u), load(work, h + u),
-            load(saved, da + U + u), load(saved, da + 2 * U + u), load(saved, da + u),
-            load(saved, da + 3 * U + u), sigmoid_derivative, tanh_derivative,
-        )  # fmt: skip
-        store(work, carry + u, dh_t)
-        store(grads, da + u, da_in)
-        store(grads, da + U + u, da_r)
-        store(grads, da + 2 * U + u, da_z)
-        store(grads, da + 3 * U + u, da_hn)
+def _back_vector(dh, g, h, s, saved, at, work, carry, da, to, U):
+    """One vector of units, reset after: gradient of `_step_after`, and dh's direct path."""
+    dh_t, da_r, da_z, da_in, da_hn = gru_step_backward(
+        load(dh, g) + load(work, carry), load(h, s),
+        load(saved, at + U), load(saved, at + 2 * U), load(saved, at), load(saved, at + 3 * U),
+        sigmoid_derivative, tanh_derivative,
+    )  # fmt: skip
+    store(work, carry, dh_t)
+    store(da, to, da_in)
+    store(da, to + U, da_r)
+    store(da, to + 2 * U, da_z)
+    store(da, to + 3 * U, da_hn)
 
 
 @inner
-def _back_candidate(g, h, carry, dz, saved, da, H, grads, work):
+def _back_after(
+    dh, h, saved, b, B, H, valid, work, carry, spare, da, to, row, rows
+):  # fmt: skip
+    """Elementwise part of a step of `rows` rows, of which b is the first of T * B; reset after."""
+    own_code()
+    L = lanes(work)
+    U = (H + L - 1) // L * L
+    full = H // L * L
+    for m in range(rows):
+        if len(valid) and not valid[b + m]:
+            # h[t + 1] = h[t]
+            _add_row(dh, (b + m + B) * H, work, carry + m * U, H)
+            clear(da, to + m * row, to + m * row + 4 * U)
+            continue
+        g, s, at, c, d = (b + m + B) * H, (b + m) * H, (b + m) * 4 * U, carry + m * U, to + m * row
+        for u in range(0, full, L):
+            _back_vector(dh, g + u, h, s + u, saved, at + u, work, c + u, da, d + u, U)
+            for part in range(4):
+                # what the step before will read
+                prefetch(saved, at - 4 * U * B + part * U + u)
+            prefetch(dh, g - B * H + u)
+            prefetch(h, s - B * H + u)
+        if full < H:
+            copy_row(dh, g + full, work, spare, H - full, L)
+            copy_row(h, s + full, work, spare + L, H - full, L)
+            _back_vector(
+                work, spare, work, spare + L, saved, at + full, work, c + full, da, d + full, U
+            )
+            _clear_tail(da, d, 4, H)
+            _clear_tail(work, c, 1, H)
+
+
+@inner
+def _add_row(source, i, target, j, count):
+    """target[j : j + count] += source[i : i + count]."""
+    own_code()
+    L = lanes(target)
+    k = 0
+    while k + L <= count:
+        store(target, j + k, load(target, j + k) + load(source, i + k))
+        k += L
+    while k < count:
+        target[j + k] += source[i + k]
+        k += 1
+
+
+@inner
+def _back_candidate(g, h, carry, dz, saved, at, H, da, to, work):
     """Gradient of `_candidate_before`: da_n, dz and dh's direct path."""
     own_code()
     L = lanes(work)
@@ -346,15 +389,15 @@ def _back_candidate(g, h, carry, dz, saved, da, H, grads, work):
     for u in range(0, U, L):
         dh_t, dz_u, da_n = gru_candidate_backward(
             load(work, g + u) + load(work, carry + u), load(work, h + u),
-            load(saved, da + 2 * U + u), load(saved, da + u), tanh_derivative,
+            load(saved, at + 2 * U + u), load(saved, at + u), tanh_derivative,
         )  # fmt: skip
         store(work, carry + u, dh_t)
         store(work, dz + u, dz_u)
-        store(grads, da + u, da_n)
+        store(da, to + u, da_n)
 
 
 @inner
-def _back_gates(drh, h, carry, dz, saved, da, H, grads, work):
+def _back_gates(drh, h, carry, dz, saved, at, H, da, to, work):
     """Gradient of `_gates_before`: da_r, da_z, and dh's path through r h added to carry."""
     own_code()
     L = lanes(work)
@@ -362,11 +405,11 @@ def _back_gates(drh, h, carry, dz, saved, da, H, grads, work):
     for u in range(0, U, L):
         dh_rh, da_r, da_z = gru_gates_backward(
             load(work, drh + u), load(work, dz + u), load(work, h + u),
-            load(saved, da + U + u), load(saved, da + 2 * U + u), sigmoid_derivative,
+            load(saved, at + U + u), load(saved, at + 2 * U + u), sigmoid_derivative,
         )  # fmt: skip
         store(work, carry + u, load(work, carry + u) + dh_rh)
-        store(grads, da + U + u, da_r)
-        store(grads, da + 2 * U + u, da_z)
+        store(da, to + U + u, da_r)
+        store(da, to + 2 * U + u, da_z)
 
 
 @inner
@@ -380,97 +423,103 @@ def _clear_tail(array, at, parts, H):
             store(array, last, first_lanes(load(array, last), H - U + L))
 
 
-@entry
-def backward(
-    dh, h, saved, packed, valid, da, dh0, T, B, H, low, high, reset_after, block, work
+@inner
+def _back_before(
+    dh, h, saved, b, B, H, valid, work, carry, spare, da, to, row, rows, packed
 ):  # fmt: skip
-    """Run the loop of `gru_np.recurrence.gru_backward` for the batch rows low..high."""
+    """All of a step of `rows` rows, of which b is the first of T * B; reset before."""
+    own_code()
+    L = lanes(work)
+    J = (H + L - 1) // L
+    U = J * L
+    states, g, dz, drh = spare, spare + rows * U, spare + 2 * rows * U, spare + 3 * rows * U
+    for m in range(rows):
+        c, d, of_m = carry + m * U, to + m * row, m * U
+        if len(valid) and not valid[b + m]:
+            # h[t + 1] = h[t]
+            _add_row(dh, (b + m + B) * H, work, c, H)
+            clear(da, d, d + 3 * U)
+            continue
+        copy_row(dh, (b + m + B) * H, work, g + of_m, H, U)
+        copy_row(h, (b + m) * H, work, states + of_m, H, U)
+        _back_candidate(
+            g + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, H, da, d, work
+        )
+        _clear_tail(da, d, 1, H)
+        _clear_tail(work, dz + of_m, 1, H)
+        _clear_tail(work, c, 1, H)
+    # a_hn[t] = rh @ W_hn.T + b_hn
+    clear(work, drh, drh + rows * U)
+    product(address(da, to), row, packed, 2 * U * U, work, drh, U, work, drh, U, rows, J, U, 0, J)
+    for m in range(rows):
+        if len(valid) == 0 or valid[b + m]:
+            c, d, of_m = carry + m * U, to + m * row, m * U
+            _back_gates(
+                drh + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, H, da, d, work
+            )
+            _clear_tail(da, d + U, 2, H)
+            _clear_tail(work, c, 1, H)
+
+
+@inner
+def _back_steps(
+    dh, h, saved, valid, packed, da, carries, t0, t1, B, H, low, high, reset_after, block, work
+):  # fmt: skip
+    """Gradients of the pre-activations of the steps t0..t1, last first, of batch rows low..high.
+
+    Row b of step t of da is (t1 - 1 - t) B + b.
+    """
+    own_code()
     L = lanes(h)
     J = (H + L - 1) // L
     U = J * L
     parts = 4 if reset_after else 3
-    row = parts * U
-    carry, states = 0, block * U
-    g, dz, drh = 2 * block * U, 3 * block * U, 4 * block * U
+    row = parts * U + L
+    spare = block * U
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
-        clear(work, carry, carry + rows * U)
-        for t in range(T - 1, -1, -1):
-            first = (t * B + r0) * row
-            for m in range(rows):
-                b, c = t * B + r0 + m, carry + m * U
-                copy_row(dh, (b + B) * H, work, g + m * U, H, U)
-                if len(valid) and not valid[b]:
-                    # h[t + 1] = h[t]
-                    for u in range(0, U, L):
-                        store(work, c + u, load(work, c + u) + load(work, g + m * U + u))
-                        store(work, dz + m * U + u, splat(work, 0))
-                    clear(da, b * row, (b + 1) * row)
-                    clear(work, states + m * U, states + (m + 1) * U)
-                    continue
-                copy_row(h, b * H, work, states + m * U, H, U)
-                if reset_after:
-                    _back_after(g + m * U, states + m * U, c, saved, b * row, H, da, work)
-                    _clear_tail(da, b * row, 4, H)
-                else:
-                    _back_candidate(
-                        g + m * U, states + m * U, c, dz + m * U, saved, b * row, H, da, work
-                    )
-                    _clear_tail(da, b * row, 1, H)
-                    _clear_tail(work, dz + m * U, 1, H)
-                _clear_tail(work, c, 1, H)
+        copy_row(carries, r0 * U, work, 0, rows * U, 0)
+        for t in range(t1 - 1, t0 - 1, -1):
+            b, to = t * B + r0, ((t1 - 1 - t) * B + r0) * row
             if reset_after:
-                # a_hh = h[t] @ W_hh.T
-                sweep(
-                    t % 2 == 1, address(da, first + U), row, packed, 0, work, carry, U,
-                    work, carry, U, rows, J, 3 * U, 0, J,
-                )  # fmt: skip
+                _back_after(dh, h, saved, b, B, H, valid, work, 0, spare, da, to, row, rows)
             else:
-                # a_hn[t] = rh @ W_hn.T + b_hn
-                clear(work, drh, drh + rows * U)
-                product(
-                    address(da, first), row, packed, 2 * U * U, work, drh, U,
-                    work, drh, U, rows, J, U, 0, J,
-                )  # fmt: skip
-                for m in range(rows):
-                    b = t * B + r0 + m
-                    if len(valid) == 0 or valid[b]:
-                        _back_gates(
-                            drh + m * U, states + m * U, carry + m * U, dz + m * U,
-                            saved, b * row, H, da, work,
-                        )  # fmt: skip
-                        _clear_tail(da, b * row + U, 2, H)
-                        _clear_tail(work, carry + m * U, 1, H)
-                # a_hr, a_hz = np.split(h[t] @ W_hr_hz.T + b_hr_hz, 2, axis=-1)
-                product(
-                    address(da, first + U), row, packed, 0, work, carry, U,
-                    work, carry, U, rows, J, 2 * U, 0, J,
-                )  # fmt: skip
-        for m in range(rows):
-            b = r0 + m
-            for u in range(H):
-                dh0[b * H + u] = dh[b * H + u] + work[carry + m * U + u]
+                _back_before(
+                    dh, h, saved, b, B, H, valid, work, 0, spare, da, to, row, rows, packed
+                )
+            # a_hh = h[t] @ W_hh.T, or if the reset comes before only its r and z
+            sweep(
+                t % 2 == 1, address(da, to + U), row, packed, 0, work, 0, U,
+                work, 0, U, rows, J, (parts - 1) * U, 0, J,
+            )  # fmt: skip
+        copy_row(work, 0, carries, r0 * U, rows * U, 0)
 
 
-@entry
-def input_gradient(da, packed, valid, dx, H, I, low, high, reset_after, block, work):  # noqa: E741
-    """dx = da_ih @ W_ih for the rows low..high of T * B; zero at masked steps."""
+# Rows of dx at a time.
+DX_ROWS = 64
+
+
+@inner
+def _input_gradient(
+    da, row, packed, valid, dx, t1, B, H, I, low, high, work  # noqa: E741
+):  # fmt: skip
+    """dx = da_ih @ W_ih for rows low..high of da; zero at masked steps."""
+    own_code()
     L = lanes(da)
     U, V = (H + L - 1) // L * L, (I + L - 1) // L * L
-    row = (4 if reset_after else 3) * U
-    at = 3 * U * U
     clear(work, 0, V)
-    for r0 in range(low, high, block):
-        rows = min(block, high - r0)
+    for q0 in range(low, high, DX_ROWS):
+        rows = min(DX_ROWS, high - q0)
         product(
-            address(da, r0 * row), row, packed, at, work, 0, 0,
+            address(da, q0 * row), row, packed, 3 * U * U, work, 0, 0,
             work, V, V, rows, V // L, 3 * U, 0, V // L,
         )  # fmt: skip
         for m in range(rows):
-            if len(valid) and not valid[r0 + m]:
-                clear(dx, (r0 + m) * I, (r0 + m + 1) * I)
+            b = (t1 - 1 - (q0 + m) // B) * B + (q0 + m) % B
+            if len(valid) and not valid[b]:
+                clear(dx, b * I, (b + 1) * I)
             else:
-                copy_row(work, V + m * V, dx, (r0 + m) * I, I, I)
+                copy_row(work, V + m * V, dx, b * I, I, I)
 
 
 @inner
@@ -521,6 +570,77 @@ def _products(slices, first, stride, columns, panel, width, begun, start, sums, 
 
 
 @inner
+def _pack_steps(source, time, batch, t1, B, q0, depth, columns, out, io, stride):
+    """Make slices of the rows of x or h that belong to the rows q0.. of da."""
+    own_code()
+    k = 0
+    while k < depth:
+        t, b = t1 - 1 - (q0 + k) // B, (q0 + k) % B
+        count = min(B - b, depth - k)
+        first = t * time + b * batch
+        pack_slices(source, first, batch, count, columns, out, io + k * ROWS, stride)
+        k += count
+
+
+@inner
+def _weight_gradient(
+    x, x_time, x_batch, h, saved, da, row, valid, T, t0, t1, B, I, H, reset_after,  # noqa: E741
+    first, last, sums, work,
+):  # fmt: skip
+    """Add the steps t0..t1 to dW_ih = da_ih^T x, dW_hh = da_hh^T h and the sums of the biases.
+
+    Only for the vectors of units first..last. Each number is one chain over all steps, last step
+    first, whatever is done at a time or by one thread.
+    """
+    own_code()
+    L = lanes(h)
+    U = (H + L - 1) // L * L
+    each, hidden, bias = 3 * L * (I + H + 2), 3 * L * I, 3 * L * (I + H)
+    stride = DEPTH * ROWS
+    of_h = (I + ROWS - 1) // ROWS * stride
+    of_rh = of_h + (H + ROWS - 1) // ROWS * stride
+    panel = of_rh + (H + ROWS - 1) // ROWS * stride
+    zeros = panel + 3 * L * DEPTH
+    rows_at = zeros + 3 * L
+    clear(work, zeros, rows_at)
+    start = address(work, zeros)
+    for q0 in range(0, (t1 - t0) * B, DEPTH):
+        depth = min(DEPTH, (t1 - t0) * B - q0)
+        begun = t1 < T or q0 > 0
+        _pack_steps(x, x_time, x_batch, t1, B, q0, depth, I, work, 0, stride)
+        if len(valid):
+            # masked x may be NaN, and 0 * NaN is NaN: make it zero
+            for k in range(depth):
+                if not valid[(t1 - 1 - (q0 + k) // B) * B + (q0 + k) % B]:
+                    for to in range(k * ROWS, of_h, stride):
+                        clear(work, to, to + ROWS)
+        _pack_steps(h, B * H, H, t1, B, q0, depth, H, work, of_h, stride)
+        if not reset_after:
+            # the n rows of W_hh saw r h instead of h
+            for k in range(depth):
+                b = (t1 - 1 - (q0 + k) // B) * B + (q0 + k) % B
+                to = rows_at + k * U
+                copy_row(h, b * H, work, to, H, U)
+                for u in range(0, U, L):
+                    store(work, to + u, load(saved, (3 * b + 1) * U + u) * load(work, to + u))
+            pack_slices(work, rows_at, U, depth, H, work, of_rh, stride)
+        for j in range(first, last):
+            at, da_j = j * each, q0 * row + j * L
+            to_hh, b_ih, b_hh = at + hidden, at + bias, at + bias + 3 * L
+            here, of_n = address(work, panel), address(work, panel + 2 * L)
+            # a_ih = W_ih x + b_ih
+            _pack_panel(da, da_j + U, da_j + 2 * U, da_j, row, depth, work, panel, sums, b_ih)
+            _products(work, 0, stride, I, here, 3, begun, start, sums, at, depth)
+            # a_hh = W_hh h + b_hh
+            if reset_after:
+                _pack_hn(da, da_j + 3 * U, row, depth, work, panel + 2 * L, sums, b_hh + 2 * L)
+                _products(work, of_h, stride, H, here, 3, begun, start, sums, to_hh, depth)
+            else:
+                _products(work, of_h, stride, H, here, 2, begun, start, sums, to_hh, depth)
+                _products(work, of_rh, stride, H, of_n, 1, begun, start, sums, to_hh + 2 * L, depth)
+
+
+@inner
 def _unpack(sums, at, columns, j, H, out):
     """Gradients of unit block j, [column][gate][lane], to rows of a (3H, columns) array."""
     own_code()
@@ -539,78 +659,68 @@ def _unpack(sums, at, columns, j, H, out):
             c += 1
 
 
-@entry
-def weight_gradient(
-    x, x_time, x_batch, h, saved, da, valid, T, B, I, H, reset_after, first, last,  # noqa: E741
-    dW_ih, dW_hh, db_ih, db_hh, sums, slices,
-):  # fmt: skip
-    """dW_ih = da_ih^T x, dW_hh = da_hh^T h and the bias sums, for the unit blocks first..last.
-
-    Rows of T * B in order, so no bit depends on how blocks are shared among threads.
-    """
-    L = lanes(h)
-    J = (H + L - 1) // L
-    U = J * L
-    row = (4 if reset_after else 3) * U
-    each = 3 * L * (I + H + 2)
-    hidden, bias = 3 * L * I, 3 * L * (I + H)
-    stride = DEPTH * ROWS
-    of_h = (I + ROWS - 1) // ROWS * stride
-    of_rh = of_h + (H + ROWS - 1) // ROWS * stride
-    panel = of_rh + (H + ROWS - 1) // ROWS * stride
-    zeros = panel + 3 * L * DEPTH
-    rows_at = zeros + 3 * L
-    clear(slices, zeros, rows_at)
-    start = address(slices, zeros)
-    for j in range(first, last):
-        # the others begin with the first product, if there is one
-        clear(sums, j * each + (bias if T * B else 0), (j + 1) * each)
-    for k0 in range(0, T * B, DEPTH):
-        depth = min(DEPTH, T * B - k0)
-        if len(valid) or x_batch != I:
-            # masked x may be NaN, and 0 * NaN is NaN: make it zero
-            for k in range(depth):
-                to = rows_at + k * I
-                if len(valid) and not valid[k0 + k]:
-                    clear(slices, to, to + I)
-                else:
-                    t, b = (k0 + k) // B, (k0 + k) % B
-                    copy_row(x, t * x_time + b * x_batch, slices, to, I, I)
-            pack_slices(slices, rows_at, I, depth, I, slices, 0, stride)
-        else:
-            pack_slices(x, k0 * I, I, depth, I, slices, 0, stride)
-        pack_slices(h, k0 * H, H, depth, H, slices, of_h, stride)
-        if not reset_after:
-            # the n rows of W_hh saw r h instead of h
-            for k in range(depth):
-                to, r = rows_at + k * U, (k0 + k) * row + U
-                copy_row(h, (k0 + k) * H, slices, to, H, U)
-                for u in range(0, U, L):
-                    store(slices, to + u, load(saved, r + u) * load(slices, to + u))
-            pack_slices(slices, rows_at, U, depth, H, slices, of_rh, stride)
-        for j in range(first, last):
-            at, da_j = j * each, k0 * row + j * L
-            to_hh, b_ih, b_hh = at + hidden, at + bias, at + bias + 3 * L
-            here, of_n = address(slices, panel), address(slices, panel + 2 * L)
-            # a_ih = W_ih x + b_ih
-            _pack_panel(da, da_j + U, da_j + 2 * U, da_j, row, depth, slices, panel, sums, b_ih)
-            _products(slices, 0, stride, I, here, 3, k0 > 0, start, sums, at, depth)
-            # a_hh = W_hh h + b_hh
-            if reset_after:
-                _pack_hn(da, da_j + 3 * U, row, depth, slices, panel + 2 * L, sums, b_hh + 2 * L)
-                _products(slices, of_h, stride, H, here, 3, k0 > 0, start, sums, to_hh, depth)
-            else:
-                _products(slices, of_h, stride, H, here, 2, k0 > 0, start, sums, to_hh, depth)
-                _products(
-                    slices, of_rh, stride, H, of_n, 1, k0 > 0, start, sums, to_hh + 2 * L, depth
-                )
-    for j in range(first, last):
-        # r and z, and n if the reset comes before, have one sum for both biases
-        at = j * each + bias
-        copy_row(sums, at, sums, at + 3 * L, 2 * L if reset_after else 3 * L, 0)
+@inner
+def _unpack_all(sums, I, H, reset_after, first, last, dW_ih, dW_hh, db_ih, db_hh):  # noqa: E741
+    """Weight and bias gradients of the vectors of units first..last."""
+    own_code()
+    L = lanes(sums)
+    each, hidden, bias = 3 * L * (I + H + 2), 3 * L * I, 3 * L * (I + H)
     for j in range(first, last):
         at = j * each
+        # r and z, and n if the reset comes before, have one sum for both biases
+        copy_row(sums, at + bias, sums, at + bias + 3 * L, (2 if reset_after else 3) * L, 0)
         _unpack(sums, at, I, j, H, dW_ih)
         _unpack(sums, at + hidden, H, j, H, dW_hh)
         _unpack(sums, at + bias, 1, j, H, db_ih)
         _unpack(sums, at + bias + 3 * L, 1, j, H, db_hh)
+
+
+@entry
+def backward(
+    x, x_time, x_batch, dh, h, saved, packed, valid, T, B, I, H, reset_after,  # noqa: E741
+    begin, end, chunk, part, parts, low, high, loop, products, block, carries, da, sums, work,
+    dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
+):  # fmt: skip
+    """Run `gru_np.recurrence.gru_backward` over the steps begin..end, last first, in chunks.
+
+    What a chunk leaves in da, `products` multiplies while it is in the second-level cache. Of each
+    chunk, `loop` does the batch rows low..high, and `products` one of `parts` equal parts: rows of
+    dx, units of the weights. All of them need the loop's whole da, so threads call by turns. Each
+    number is one chain of operations whatever the chunks and parts.
+    """
+    L = lanes(h)
+    J = (H + L - 1) // L
+    U = J * L
+    row = (4 if reset_after else 3) * U + L
+    first, last = J * part // parts, J * (part + 1) // parts
+    bias = 3 * L * (I + H)
+    if loop and end == T:
+        clear(carries, low * U, high * U)
+    if products and end == T:
+        for j in range(first, last):
+            # the others begin with the first product, if there is one
+            each = bias + 6 * L
+            clear(sums, j * each + (bias if T * B else 0), (j + 1) * each)
+    for t1 in range(end, begin, -chunk):
+        t0 = max(begin, t1 - chunk)
+        if loop:
+            _back_steps(
+                dh, h, saved, valid, packed, da, carries, t0, t1, B, H, low, high, reset_after,
+                block, work,
+            )  # fmt: skip
+        if products:
+            n = (t1 - t0) * B
+            _input_gradient(
+                da, row, packed, valid, dx, t1, B, H, I, n * part // parts,
+                n * (part + 1) // parts, work,
+            )  # fmt: skip
+            _weight_gradient(
+                x, x_time, x_batch, h, saved, da, row, valid, T, t0, t1, B, I, H, reset_after,
+                first, last, sums, work,
+            )  # fmt: skip
+    if loop and begin == 0:
+        for b in range(low, high):
+            for u in range(H):
+                dh0[b * H + u] = dh[b * H + u] + carries[b * U + u]
+    if products and begin == 0:
+        _unpack_all(sums, I, H, reset_after, first, last, dW_ih, dW_hh, db_ih, db_hh)

@@ -328,6 +328,26 @@ def store(typingctx, array, index, value):
     return types.void(array, types.intp, vector), emit
 
 
+def fetch(builder, pointer):
+    """Ask for the cache line of an address to be brought to the second-level cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, second_level, data = (number(n) for n in (0, 2, 1))
+    builder.call(function, [builder.bitcast(pointer, byte), read, second_level, data])
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for array[index] to be brought to the second-level cache; it may lie anywhere."""
+
+    def emit(context, builder, sig, args):
+        fetch(builder, element_address(context, builder, sig.args[0], *args))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
 @intrinsic
 def load_pair(typingctx, array, i, j):
     """Vectors at array[i] and array[j], side by side."""
