@@ -12,6 +12,7 @@ from gru_np import kernels
 from gru_np._checks import as_floats, require_choice, require_rank
 from gru_np.recurrence import ACTIVATIONS
 
+FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 FORWARD, BACKWARD = "gru_forward", "gru_backward"
 
 
@@ -66,6 +67,11 @@ def gru_forward(
     >>> gru_forward(x, None, W_ih, W_hh, None, None, inference=True)[1] is None
     True
     """
+    plain = lengths is mask is None and (activation, recurrent_activation) == ("tanh", "sigmoid")
+    if plain and _in_order(x, h0, W_ih, W_hh, b_ih, b_hh):
+        return kernels.gru_forward(
+            x, h0, W_ih, W_hh, b_ih, b_hh, bool(reset_after), inference=inference
+        )
     x, W_ih, W_hh = as_floats(FORWARD, x), _floats("W_ih", W_ih), _floats("W_hh", W_hh)
     require_rank(FORWARD, "x", x, ("time", "batch", "features"), "x is time first here")
     T, B, I = x.shape  # noqa: E741 - the paper's name for the input size
@@ -128,9 +134,34 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     if getattr(saved, "h", None) is None:
         got = type(saved).__name__
         raise TypeError(f"{BACKWARD}: saved must be the second result of gru_forward, got {got}")
-    dh = _floats("dh", dh, BACKWARD)
-    require_rank(BACKWARD, "dh", dh, saved.h.shape, "one gradient for each state, h[0] included")
+    h = saved.h
+    if not (_is(dh, h.dtype, 3) and dh.shape == h.shape):
+        dh = _floats("dh", dh, BACKWARD)
+        require_rank(BACKWARD, "dh", dh, h.shape, "one gradient for each state, h[0] included")
     return kernels.gru_backward(dh, saved)
+
+
+def _in_order(x: Any, h0: Any, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any) -> bool:
+    """Whether there is plainly nothing to convert or to complain of.
+
+    A small step takes a few microseconds, several times less than to look closely at arguments.
+    """
+    dtype = getattr(x, "dtype", None)
+    if dtype not in (FLOAT, DOUBLE) or not _is(x, dtype, 3) or not _is(W_hh, dtype, 2):
+        return False
+    (_, B, I), (rows, H) = x.shape, W_hh.shape  # noqa: E741
+    return (
+        rows == 3 * H
+        and _is(W_ih, dtype, 2)
+        and W_ih.shape == (rows, I)
+        and (h0 is None or (_is(h0, dtype, 2) and h0.shape == (B, H)))
+        and (b_ih is None or (_is(b_ih, dtype, 1) and len(b_ih) == rows))
+        and (b_hh is None or (_is(b_hh, dtype, 1) and len(b_hh) == rows))
+    )
+
+
+def _is(a: Any, dtype: Any, rank: int) -> bool:
+    return type(a) is np.ndarray and a.dtype is dtype and a.ndim == rank
 
 
 def _floats(what: str, array: Any, who: str = FORWARD) -> Any:

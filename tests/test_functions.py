@@ -56,6 +56,16 @@ def test_arguments_of_a_wrong_type_get_a_sentence(arguments, name, value, messag
         gru_forward(**(arguments | {name: value}))
 
 
+def test_one_argument_of_another_form_gives_the_same(arguments):
+    expected, _ = gru_forward(**arguments)
+    for name, array in arguments.items():
+        for other in (array.tolist(), np.asfortranarray(array), array.astype(">f8"),
+                      np.ma.array(array)):  # fmt: skip
+            h, saved = gru_forward(**(arguments | {name: other}))
+            assert_close(h, expected, "exact")
+            gru_backward(h.tolist(), saved)
+
+
 def test_a_gradient_of_another_shape_is_refused(arguments):
     h, saved = gru_forward(**arguments)
     with pytest.raises(ValueError, match=r"dh must have shape \(6, 3, 4\), got \(5, 3, 4\)"):

@@ -227,8 +227,8 @@ def test_whole_model_equals_numpy(rng, dtype, monkeypatch):
     x, y = rng.integers(0, 11, (2, 5, 8))
     weight = rng.random((5, 8))
     results = []
-    for on in ("1", "0"):
-        monkeypatch.setenv("GRU_NP_KERNELS", on)
+    for off in (False, True):
+        monkeypatch.setattr(kernels, "_switched_off", off)
         model = language_model(dtype, metrics=["accuracy", "perplexity"])
         model.build((None, 8))
         for array in model.params.values():

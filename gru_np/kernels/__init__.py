@@ -36,6 +36,7 @@ __all__ = [
     "warmup",
 ]
 
+COMPILED = np.dtype(np.float32), np.dtype(np.float64)
 # What NumPy takes: seconds per step of the loop and per floating-point operation.
 STEP_SECONDS, OPERATION_SECONDS = 40e-6, 1 / 25e9
 # What importing numba and reading the compiled kernels from the disk cache takes, in seconds.
@@ -43,14 +44,13 @@ LOADING_SECONDS = 1.0
 _spent = 0.0
 # Compiling everything for the first time takes so long, in seconds, that less is left to NumPy.
 SHORT_TRAINING_SECONDS = 5.0
+_switched_off = os.environ.get("GRU_NP_KERNELS", "1") == "0"
 _in_numpy: ContextVar[bool] = ContextVar("gru_np_in_numpy", default=False)
 
 
 def available() -> bool:
-    """Whether compiled kernels can be used: numba is installed and GRU_NP_KERNELS is not 0."""
-    if _in_numpy.get():
-        return False
-    if os.environ.get("GRU_NP_KERNELS", "1") == "0":
+    """Whether compiled kernels can be used: numba is installed and GRU_NP_KERNELS was not 0."""
+    if _switched_off or _in_numpy.get():
         return False
     return "gru_np.kernels.fused" in sys.modules or _numba_is_installed()
 
@@ -130,9 +130,8 @@ def gru_forward(
     ((6, 3, 4), True)
     """
     T, B, I = x.shape  # noqa: E741
-    arrays = [a for a in (x, h0, W_ih, W_hh, b_ih, b_hh) if a is not None]
     if (
-        np.result_type(*arrays) in (np.float32, np.float64)
+        _common_dtype(x, h0, W_ih, W_hh, b_ih, b_hh) in COMPILED
         and (activation, recurrent_activation) == ("tanh", "sigmoid")
         and drop is None
         and pays(T, 2.0 * T * B * W_ih.shape[0] * (I + W_hh.shape[1]), inference)
@@ -147,6 +146,14 @@ def gru_forward(
         reset_after, lengths, mask, activation, recurrent_activation, drop,
     )  # fmt: skip
     return h, None if inference else saved
+
+
+def _common_dtype(first: Any, *others: Any) -> Any:
+    dtype = first.dtype
+    for array in others:
+        if array is not None and array.dtype is not dtype:
+            return np.result_type(first, *(a for a in others if a is not None))
+    return dtype
 
 
 def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:

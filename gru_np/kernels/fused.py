@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np.kernels import recurrence as kernel
+from gru_np.kernels import small
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, run, threads_for
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
@@ -22,6 +23,8 @@ CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 # second-level cache. With threads, so many operations for each that waiting costs little.
 DA_BYTES, CHUNK_OPERATIONS = 1024 * 1024, 200_000_000
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
+NO_STATE = {dtype: np.empty((0, 0), dtype) for dtype in NOTHING}
+NO_ROWS = {dtype: np.empty((0, 0, 0, 0), dtype) for dtype in NOTHING}
 NO_MASK = np.empty(0, np.bool_)
 
 
@@ -95,6 +98,13 @@ def flat(array, dtype):
     return array.reshape(-1)
 
 
+def plain(array, dtype):
+    """Return the array, or a copy of it, contiguous and writable and of the dtype."""
+    if array.dtype is dtype and array.flags.carray:
+        return array
+    return np.array(array, dtype, order="C")
+
+
 def flat_input(x, dtype):
     """x (T, B, I) as a flat array and the strides of time and batch; a view if it can be."""
     T, B, I = x.shape  # noqa: E741
@@ -133,7 +143,11 @@ def gru_forward(
     """As `gru_np.recurrence.gru_forward`, for tanh and sigmoid; `inference` saves nothing."""
     T, B, I = x.shape  # noqa: E741
     H = W_hh.shape[1]
-    dtype = np.result_type(x, W_ih, W_hh)
+    dtype = x.dtype
+    if W_ih.dtype is not dtype or W_hh.dtype is not dtype:
+        dtype = np.result_type(x, W_ih, W_hh)
+    if T == B == 1 and lengths is None and mask is None and I and H:
+        return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, bool(reset_after), dtype, inference)
     U = padded(H, dtype)
     valid = valid_steps(T, B, lengths, mask)
     reset_after = bool(reset_after)
@@ -171,6 +185,8 @@ def gru_backward(dh, saved):
     """As `gru_np.recurrence.gru_backward`."""
     x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after = saved
     T, B, I = x.shape  # noqa: E741
+    if T == B == 1 and valid is None and I and W_hh.size:
+        return _backward_once(dh, saved)
     H, dtype = W_hh.shape[1], h.dtype
     U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
     V = padded(I, dtype)
@@ -213,6 +229,45 @@ def gru_backward(dh, saved):
             begin = max(0, end - chunk)
             run(lambda i, a=begin, b=end: task(i, a, b, products=False), len(bounds) - 1)
             run(lambda i, a=begin, b=end: task(i, a, b, loop=False), threads)
+    return (
+        dx, dh0, dW_ih, dW_hh, None if b_ih is None else db_ih, None if b_hh is None else db_hh
+    )  # fmt: skip
+
+
+# One row and one time step: see `gru_np.kernels.small`.
+
+
+def _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, dtype, inference):
+    """As `gru_forward` for T = B = 1 without mask."""
+    H = W_hh.shape[1]
+    h = np.empty((2, 1, H), dtype)
+    if inference:
+        rows = NO_ROWS[dtype]
+    else:
+        rows = np.empty((1, 1, 4 if reset_after else 3, padded(H, dtype)), dtype)
+    small.forward(
+        plain(x, dtype), NO_STATE[dtype] if h0 is None else plain(h0, dtype),
+        plain(W_ih, dtype), plain(W_hh, dtype),
+        NOTHING[dtype] if b_ih is None else plain(b_ih, dtype),
+        NOTHING[dtype] if b_hh is None else plain(b_hh, dtype),
+        h, rows, reset_after,
+    )  # fmt: skip
+    if inference:
+        return h, None
+    return h, Saved(x, h, rows, None, W_ih, W_hh, b_ih, b_hh, reset_after)
+
+
+def _backward_once(dh, saved):
+    """As `gru_backward` for T = B = 1 without mask."""
+    x, h, rows, _, W_ih, W_hh, b_ih, b_hh, reset_after = saved
+    dtype, wide, square = h.dtype, W_ih.shape, W_hh.shape
+    dx, dh0 = np.empty(x.shape, dtype), np.empty((1, square[1]), dtype)
+    dW_ih, dW_hh = np.empty(wide, dtype), np.empty(square, dtype)
+    db_ih, db_hh = np.empty(wide[0], dtype), np.empty(wide[0], dtype)
+    small.backward(
+        plain(dh, dtype), plain(x, dtype), h, rows, plain(W_ih, dtype), plain(W_hh, dtype),
+        dx, dh0, dW_ih, dW_hh, db_ih, db_hh, reset_after,
+    )  # fmt: skip
     return (
         dx, dh0, dW_ih, dW_hh, None if b_ih is None else db_ih, None if b_hh is None else db_hh
     )  # fmt: skip

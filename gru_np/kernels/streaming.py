@@ -11,17 +11,26 @@ another, and working memory is the compiled code's own.
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from gru_np.kernels._jit import entry, inner
 from gru_np.kernels.fused import NOTHING, aligned, flat, pack_forward, padded
 from gru_np.kernels.matmul import INT64, address, copy_row, pack_transposed, product
 from gru_np.kernels.recurrence import project as project_inputs
 from gru_np.kernels.recurrence import step, units_together
-from gru_np.kernels.vector import lanes, load, max_lanes, maximum, own_code, splat, store, sum_lanes
+from gru_np.kernels.vector import (
+    borrowed,
+    in_a_row,
+    lanes,
+    load,
+    max_lanes,
+    maximum,
+    own_code,
+    splat,
+    store,
+    sum_lanes,
+)
 
 # An embedding goes through the first layer's W_ih ahead of time if the table stays this small.
 TABLE_BYTES = 4 * 1024 * 1024
@@ -72,32 +81,13 @@ def _softmax(array, at, count):
         store(array, i, load(array, i) / whole)
 
 
-def _flat(context, builder, dtype, data, size):
-    """Array of `size` numbers at the pointer `data`, which something else keeps alive."""
-    out = context.make_array(types.Array(dtype, 1, "C"))(context, builder)
-    itemsize = ir.Constant(INT64, context.get_abi_sizeof(context.get_data_type(dtype)))
-    populate_array(out, data, [size], [itemsize], itemsize, meminfo=None)
-    return out._getvalue()
-
-
-@intrinsic
-def in_a_row(typingctx, array):
-    """The numbers of a contiguous array of any shape, as a flat one on the same memory."""
-
-    def emit(context, builder, sig, args):
-        source = context.make_array(array)(context, builder, args[0])
-        return _flat(context, builder, array.dtype, source.data, source.nitems)
-
-    return types.Array(array.dtype, 1, "C")(array), emit
-
-
 @intrinsic
 def nothing_masked(typingctx):
     """Empty mask."""
 
     def emit(context, builder, sig, args):
-        data = context.get_data_type(types.bool_).as_pointer()
-        return _flat(context, builder, types.bool_, data(None), INT64(0))
+        data = context.get_data_type(types.bool_).as_pointer()(None)
+        return borrowed(context, builder, types.bool_, data, INT64(0))
 
     return types.Array(types.bool_, 1, "C")(), emit
 

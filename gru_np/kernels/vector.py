@@ -28,6 +28,7 @@ from numba.extending import (
     overload,
     register_model,
 )
+from numba.np.arrayobj import populate_array
 
 from gru_np import equations
 from gru_np.kernels._jit import inner
@@ -279,6 +280,26 @@ LOG_DOUBLE = (
 def element_address(context, builder, array_type, array, index):
     """Address of array[index], for a flat contiguous array."""
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def borrowed(context, builder, dtype, data, size):
+    """Flat array of `size` numbers at the pointer `data`, which something else keeps alive."""
+    out = context.make_array(types.Array(dtype, 1, "C"))(context, builder)
+    itemsize = context.get_abi_sizeof(context.get_data_type(dtype))
+    itemsize = ir.Constant(ir.IntType(64), itemsize)
+    populate_array(out, data, [size], [itemsize], itemsize, meminfo=None)
+    return out._getvalue()
+
+
+@intrinsic
+def in_a_row(typingctx, array):
+    """The numbers of a contiguous array of any shape, as a flat array on the same memory."""
+
+    def emit(context, builder, sig, args):
+        source = context.make_array(array)(context, builder, args[0])
+        return borrowed(context, builder, array.dtype, source.data, source.nitems)
+
+    return types.Array(array.dtype, 1, "C")(array), emit
 
 
 def lanes(array):
