@@ -446,13 +446,13 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def row_of(task: str, who: str, r: dict) -> list[str]:
     """Write a run as the row of a table."""
-    seconds, epochs = r["seconds"], len(r["losses"])
+    epochs = len(r["losses"])
     if epochs < r.get("epochs", epochs):  # a share of the training says nothing about errors
         rates, right = ["-", "-"], "-"
     else:
         rates = [f"{r[rate]:.2f}" for rate in ("wer", "cer")]
         right = f"{r['utterances_right']:.1f}"
-    return [task, who, *rates, right, f"{r['parameters']:,}", f"{seconds:.0f} / {epochs}"]
+    return [task, who, *rates, right, f"{r['parameters']:,}", str(epochs)]
 
 
 def write_tables(results: dict) -> None:
@@ -462,14 +462,13 @@ def write_tables(results: dict) -> None:
         for task, who in itertools.product(TASKS, CONTESTANTS)
         if who in results.get(task, {})
     ]
-    head = ["WER %", "CER %", "right %", "parameters", "s / epochs"]
+    head = ["WER %", "CER %", "right %", "parameters", "epochs"]
     test = table(["task", "", *head], [row_of(*run) for run in runs])
     lines = [
         "# Speech", "",
         "Written by `python -m benchmarks.results_speech`. Greedy decoding, no language model, the "
-        "last epoch, seed 0, one thread. \"right\": utterances without any error. Seconds are of "
-        "training; where PyTorch has fewer epochs, only its first were run, under the schedule of "
-        "all of them.", "", *test, "",
+        "last epoch, seed 0, one thread. \"right\": utterances without any error. Where "
+        "PyTorch has fewer epochs, only its first were run, under the schedule of all of them.", "", *test, "",
         *(f"* **{name}**: {TASKS[name][0].__doc__}" for name in TASKS if name in results), "",
         "## How the settings were chosen", "",
         "Trained on a part of the training set, tested on the rest. AN4: every tenth speaker; "
