@@ -467,8 +467,9 @@ def write_tables(results: dict) -> None:
     lines = [
         "# Speech", "",
         "Written by `python -m benchmarks.results_speech`. Greedy decoding, no language model, the "
-        "last epoch, seed 0, one thread. \"right\": utterances without any error. Where "
-        "PyTorch has fewer epochs, only its first were run, under the schedule of all of them.", "", *test, "",
+        "last epoch, seed 0, one thread. \"right\": utterances without any error. Where PyTorch "
+        "has fewer epochs, only its first were run, under the schedule of all of them.", "",
+        *test, "",
         *(f"* **{name}**: {TASKS[name][0].__doc__}" for name in TASKS if name in results), "",
         "## How the settings were chosen", "",
         "Trained on a part of the training set, tested on the rest. AN4: every tenth speaker; "
