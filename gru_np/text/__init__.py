@@ -4,6 +4,7 @@
     vocabulary.py  CharTokenizer and WordTokenizer: for language models, nothing is lost
     streams.py     ids to arrays: pad_sequences, stream, windows
     corpus.py      read_text; python_corpus, the text that every Python brings along
+    vectors.py     load_vectors: word vectors of word2vec, GloVe and FastText
     generation.py  generate, generate_batch, generate_beams, predict_next
 
 The three tokenizers share what a language model needs: `encode`, `decode`, `decoder`, `tokens`,
@@ -28,6 +29,7 @@ from gru_np.text.tokenizer import (
     text_to_word_sequence,
     tokenizer_from_json,
 )
+from gru_np.text.vectors import WordVectors, load_vectors
 from gru_np.text.vocabulary import (
     CharTokenizer,
     WordTokenizer,
@@ -43,10 +45,12 @@ __all__ = [
     "Piece",
     "Tokenizer",
     "WordTokenizer",
+    "WordVectors",
     "generate",
     "generate_batch",
     "generate_beams",
     "hashing_trick",
+    "load_vectors",
     "one_hot",
     "pad_sequences",
     "predict_next",

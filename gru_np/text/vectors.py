@@ -1,0 +1,225 @@
+"""Word vectors that others trained: the text files of word2vec, GloVe and FastText.
+
+One line a word: the word, a space, E numbers. word2vec and FastText begin with a line that promises
+how many words and numbers there are; GloVe does not. A promise is compared with what is there and
+never believed: memory is taken for lines that were read.
+
+Notation: V vocabulary, E size of a vector, n words of the file that were kept.
+"""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONGEST_LINE = 2**20  # bytes: a word and 60,000 numbers; a file without line ends stops here
+
+
+class WordVectors(NamedTuple):
+    """What `load_vectors` found.
+
+    Attributes
+    ----------
+    weights : (V, E) or (n, E) float32
+        Row i is the vector of token i of the tokenizer; without a tokenizer, of word i.
+    words : tuple of str
+        The n words that were kept, in the order of the file.
+    found : (V,) or (n,) bool
+        Which tokens have a vector in the file. The other rows are drawn, those of id 0 and of ids
+        without a word zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.text import WordVectors
+    >>> WordVectors(np.zeros((2, 3), np.float32), ("a",), np.array([False, True]))
+    WordVectors: 2 tokens of size 3, 1 of them from the file
+    """
+
+    weights: NDArray[np.float32]
+    words: tuple[str, ...]
+    found: NDArray[np.bool_]
+
+    def __repr__(self) -> str:
+        V, E = self.weights.shape
+        found = int(self.found.sum())
+        return f"WordVectors: {V:,} tokens of size {E}, {found:,} of them from the file"
+
+
+def load_vectors(
+    path: str | os.PathLike[str], tokenizer: Any = None, limit: int | None = None, seed: int = 0
+) -> WordVectors:
+    r"""Read pre-trained word vectors, as the first weights of an `Embedding`.
+
+    Parameters
+    ----------
+    path : str or path
+        A text file of word2vec, GloVe or FastText (".vec"); packed with gzip if it ends in ".gz".
+    tokenizer : Tokenizer, WordTokenizer or CharTokenizer, optional
+        Keep the vectors of its tokens, in the order of its ids; a token that is not in the file
+        takes the vector of its lower-case form. None keeps every word.
+    limit : int, optional
+        Read at most so many words: files are sorted by frequency.
+    seed : int
+        Decides the rows of tokens that the file does not have: normal, with the mean and standard
+        deviation of each column of those it has.
+
+    Returns
+    -------
+    WordVectors
+        For `Embedding(*vectors.weights.shape, weights=vectors.weights)`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If the file cannot be read.
+    ValueError
+        If a line is not a word and E numbers, the file ends before what its first line promises,
+        or no token of the tokenizer has a vector. The message names the line.
+
+    Notes
+    -----
+    A word may hold spaces, as in GloVe's 840B file; of a word that comes twice the first counts.
+    Spaces around the tokens of a `WordTokenizer` do not matter.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from gru_np import Embedding, Tokenizer, text
+    >>> path = os.path.join(tempfile.mkdtemp(), "glove.txt")
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("the 0.5 -1.0\ncat 0.25 2.0\n")
+    >>> tokenizer = Tokenizer()
+    >>> tokenizer.fit_on_texts(["the cat sat"])
+    >>> vectors = text.load_vectors(path, tokenizer)
+    >>> vectors
+    WordVectors: 4 tokens of size 2, 2 of them from the file
+    >>> vectors.weights[tokenizer.word_index["cat"]].tolist()
+    [0.25, 2.0]
+    >>> table = Embedding(*vectors.weights.shape, weights=vectors.weights, mask_zero=True)
+    """
+    name = os.fspath(path)
+    if limit is not None and limit < 1:
+        raise ValueError(f"load_vectors: limit must be at least 1, got {limit}")
+    tokens = None if tokenizer is None else _tokens(tokenizer)
+    wanted = None if tokens is None else {form for token in tokens for form in _forms(token)}
+    rows: dict[str, NDArray[np.float32]] = {}
+    try:
+        with _opened(name) as file:
+            for number, word, numbers in _lines(name, file, limit):
+                if (wanted is None or word in wanted) and word not in rows:
+                    rows[word] = _vector(name, number, numbers)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{name}: damaged gzip file: {error}") from None
+    if tokens is None:
+        found = np.ones(len(rows), bool)
+        return WordVectors(np.stack([*rows.values()]), tuple(rows), found)
+    if not rows:
+        raise ValueError(f"{name}: has a vector for none of the {len(tokens)} tokens")
+    return WordVectors(*_arranged(tokens, rows, seed))
+
+
+def _arranged(
+    tokens: list[str], rows: dict[str, NDArray[np.float32]], seed: int
+) -> tuple[NDArray[np.float32], tuple[str, ...], NDArray[np.bool_]]:
+    """Give weights (V, E), words and found (V,) in the order of the tokens."""
+    there = np.stack([*rows.values()])
+    rng = np.random.default_rng(seed)
+    shape = (len(tokens), there.shape[1])
+    weights = rng.normal(there.mean(axis=0), there.std(axis=0), shape).astype(np.float32)
+    found = np.zeros(len(tokens), bool)
+    for i, token in enumerate(tokens):
+        form = next((form for form in _forms(token) if form in rows), None)
+        if form is not None:
+            weights[i], found[i] = rows[form], True
+        elif not token:  # an id without a word, such as padding
+            weights[i] = 0
+    return weights, tuple(rows), found
+
+
+def _tokens(tokenizer: Any) -> list[str]:
+    tokens = getattr(tokenizer, "tokens", None)
+    if tokens is None:
+        raise TypeError(
+            "load_vectors: tokenizer must be a Tokenizer, WordTokenizer or CharTokenizer, got "
+            f"{type(tokenizer).__name__}"
+        )
+    return list(tokens)
+
+
+def _forms(token: str) -> tuple[str, ...]:
+    """What a token may be called in the file, best first."""
+    plain = token.strip(" ") or token
+    return (plain, plain.lower()) if plain else ()
+
+
+# ------------------------------------------------------------------------------ the file
+
+
+def _opened(name: str) -> IO[bytes]:
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"{name}: this is a directory; name a file of word vectors")
+    try:
+        return gzip.open(name) if name.endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name}: there is no such file") from None
+
+
+def _lines(name: str, file: IO[bytes], limit: int | None) -> Iterator[tuple[int, str, list[bytes]]]:
+    """Yield line number, word and E numbers, yet to be read; check what the first line promises."""
+    promised, E, count = None, 0, 0
+    for number, line in enumerate(_short_lines(name, file), start=1):
+        fields = line.split(b" ")
+        if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
+            # Counts of that many digits are no counts, and int() would take its time.
+            promised = tuple(int(field[:18]) for field in fields)
+            continue
+        if not E:
+            E = len(fields) - 1 if promised is None else promised[1]
+        if len(fields) <= max(E, 1) or not E:
+            raise ValueError(
+                f"{name}, line {number}: expected a word and {E or 'some'} numbers, got "
+                f"{len(fields) - 1} numbers"
+            )
+        # From the right: a word may hold spaces.
+        yield number, b" ".join(fields[:-E]).decode("utf-8", "replace"), fields[-E:]
+        count += 1
+        if count == limit:
+            return
+    if not count:
+        raise ValueError(f"{name}: holds no word vectors")
+    if promised is not None and promised[0] != count:
+        raise ValueError(
+            f"{name}: its first line promises {promised[0]} words, found {count}; it is cut short "
+            "or damaged, read what is there with limit="
+        )
+
+
+def _short_lines(name: str, file: IO[bytes]) -> Iterator[bytes]:
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE:
+            raise ValueError(f"{name}, line {number}: too long for a word and its vector")
+        if b"\0" in line:
+            raise ValueError(
+                f"{name}, line {number}: holds a NUL byte; the binary format of word2vec cannot be "
+                "read, save it as text"
+            )
+        if line := line.rstrip(b" \t\r\n").replace(b"\t", b" "):
+            yield line
+
+
+def _vector(name: str, number: int, numbers: Iterable[bytes]) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.array([float(one) for one in numbers]).astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"{name}, line {number}: {error}") from None
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{name}, line {number}: holds NaN or a number beyond float32")
+    return vector
