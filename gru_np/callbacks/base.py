@@ -1,0 +1,120 @@
+"""What every callback is, and how `fit` tells all of them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base of all callbacks; every method does nothing until a subclass says otherwise.
+
+    Attributes
+    ----------
+    model : Sequential
+        The model in training.
+    params : dict
+        "epochs", "steps" (batches an epoch), "verbose".
+
+    Examples
+    --------
+    >>> from gru_np.callbacks import Callback
+    >>> class Shout(Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         print(f"epoch {epoch}: {logs['loss']:.1f}!")
+    >>> Shout().on_epoch_end(0, {"loss": 0.25})
+    epoch 0: 0.2!
+    """
+
+    # Callbacks that write the training state go last, so that they write the state of the others
+    # as it is after the same event.
+    goes_last = False
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.params: dict[str, Any] = {}
+
+    def on_train_begin(self, logs: Logs) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self, logs: Logs) -> None:
+        """After the last epoch, also when training was stopped."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        """Before an epoch; epochs count from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """After an epoch and its validation; logs has the means over the epoch."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs) -> None:
+        """Before a batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """After a batch; logs has the means over the epoch so far."""
+
+    def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
+        """After a step that changed nothing, its loss or gradient NaN; True keeps the error in."""
+        return False
+
+    def get_state(self) -> dict[str, Any]:
+        """Give what a resumed run needs: numbers, strings, None, arrays."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+
+
+class LambdaCallback(Callback):
+    """Call functions of one's own.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable (epoch, logs)
+    on_train_batch_begin, on_train_batch_end : callable (batch, logs)
+    on_train_begin, on_train_end : callable (logs)
+        What to call, and when.
+
+    Examples
+    --------
+    >>> from gru_np.callbacks import LambdaCallback
+    >>> say = LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+    >>> say.on_epoch_end(3, {"loss": 1.0})
+    3 {'loss': 1.0}
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], Any] | None = None,
+        on_epoch_end: Callable[[int, Logs], Any] | None = None,
+        on_train_begin: Callable[[Logs], Any] | None = None,
+        on_train_end: Callable[[Logs], Any] | None = None,
+        on_train_batch_begin: Callable[[int, Logs], Any] | None = None,
+        on_train_batch_end: Callable[[int, Logs], Any] | None = None,
+    ):
+        super().__init__()
+        functions = {name: value for name, value in locals().items() if name.startswith("on_")}
+        for name, function in functions.items():
+            if function is not None:
+                setattr(self, name, function)
+
+
+class CallbackList:
+    """Several callbacks as one, those that save last."""
+
+    def __init__(self, callbacks: Iterable[Callback], model: Any, params: dict[str, Any]):
+        callbacks = list(callbacks)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"fit: callbacks must be Callback objects, got {callback!r}")
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.goes_last)
+        for callback in self.callbacks:
+            callback.model, callback.params = model, params
+
+    def __call__(self, event: str, *args: Any) -> None:
+        """Tell every callback of an event."""
+        for callback in self.callbacks:
+            getattr(callback, event)(*args)
+
+    def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
+        """Tell every callback of a step that failed; whether one of them deals with it."""
+        return any([callback.on_nonfinite(batch, error) for callback in self.callbacks])
