@@ -270,7 +270,7 @@ def _language_model(args: argparse.Namespace, tokenizer: Any, tokens: int) -> Se
 class _Watch(Callback):
     """Prints samples on the way; turns an interruption into a saved model and a clean end."""
 
-    goes_last = True
+    turn = 3
 
     def __init__(self, checkpoint: str, prompts: str, samples: int, batches: int, tokens: str):
         super().__init__()

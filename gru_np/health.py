@@ -1,15 +1,16 @@
-"""Is a training step sound? Finding the first number that is NaN or infinite, by its name."""
+"""Is a training step sound? The gradient's size, gates that are stuck, where NaN came from."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from gru_np._aliases import Array, Gradients
-from gru_np.layers import GRU, Layer
+from gru_np.layers import GRU, Bidirectional, Layer
 
 GATES = ("r", "z", "n")  # the rows of every array of a GRU, in thirds
+LOW, HIGH = 0.1, 0.9  # beyond these a gate counts as closed or open (arXiv:1506.02078, sec. 4.2)
 
 
 class NonFiniteError(FloatingPointError):
@@ -53,6 +54,52 @@ def gradient_norm(gradients: Gradients) -> float:
     return largest * math.sqrt(sum(float((g * g).sum()) for g in scaled))
 
 
+def saturation(layers: Iterable[Layer], saved: Iterable[Any]) -> dict[str, float]:
+    """Give the share of gates that are stuck near an end of their range, for each GRU.
+
+    r or z below 0.1 or above 0.9, |n| above 0.9; over all units and real time steps.
+
+    Parameters
+    ----------
+    layers, saved
+        Of one forward pass of training.
+
+    Returns
+    -------
+    dict of str to float
+        "layer/r_saturated", "layer/z_saturated" and "layer/n_saturated", each in 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRU
+    >>> from gru_np.health import saturation
+    >>> layer = GRU(4, seed=0)
+    >>> _, saved = layer.forward(np.zeros((1, 9, 2)))  # nothing in: all gates half open
+    >>> saturation([layer], [saved])
+    {'gru/r_saturated': 0.0, 'gru/z_saturated': 0.0, 'gru/n_saturated': 0.0}
+    """
+    shares = {}
+    for name, of_gates in _recurrent(layers, saved):
+        for gate in GATES:
+            a = getattr(of_gates, gate)  # (T, B, H)
+            if of_gates.valid is not None:
+                a = a[of_gates.valid]  # (steps, H)
+            stuck = (np.abs(a) > HIGH) if gate == "n" else (a < LOW) | (a > HIGH)
+            shares[f"{name}/{gate}_saturated"] = float(stuck.mean()) if stuck.size else 0.0
+    return shares
+
+
+def _recurrent(layers: Iterable[Layer], saved: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every GRU's name and what its recurrence saved, each direction for itself."""
+    for layer, keep in zip(layers, saved, strict=True):
+        if isinstance(layer, GRU):
+            yield layer.name, keep.saved
+        elif isinstance(layer, Bidirectional):
+            for direction, of_direction in zip(("forward", "backward"), keep[-1], strict=True):
+                yield f"{layer.name}/{direction}", of_direction.saved
+
+
 def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -> str:
     """Say where the first number that is not finite stands: parameter, gate or gradient.
 
@@ -81,9 +128,9 @@ def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -
         for name, array in layer.params.items():
             if not np.isfinite(array).all():
                 return f"the parameter {layer.name}/{name} is not finite{_rows(layer, array)}"
-    for layer, keep in zip(layers, saved, strict=True):
-        if isinstance(layer, GRU) and (found := _first_gate(keep.saved)):
-            return f"{layer.name} is not finite, {found}"
+    for name, of_gates in _recurrent(layers, saved):
+        if found := _first_gate(of_gates):
+            return f"{name} is not finite, {found}"
     of_name = {layer.name: layer for layer in layers}
     for name, g in gradients.items():
         if not np.isfinite(g).all():

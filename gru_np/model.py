@@ -377,10 +377,14 @@ class Sequential:
             {"epochs": epochs, "steps": len(data), "verbose": level},
         )
 
-        tell("on_train_begin", {})
-        with kernels.chosen_for(*training.work(self.layers, x, batch_size, epochs)):
-            training.run(self, data, epochs, shuffle, validation_data, tell, line)
-        tell("on_train_end", {})
+        try:
+            tell("on_train_begin", {})
+            with kernels.chosen_for(*training.work(self.layers, x, batch_size, epochs)):
+                training.run(self, data, epochs, shuffle, validation_data, tell, line)
+            tell("on_train_end", {})
+        except BaseException:
+            tell("on_train_error")
+            raise
         self.callbacks = []
         return history
 
@@ -391,12 +395,15 @@ class Sequential:
         down = self._forward(x, training=True, states=states, fused=True)
         value, dy = self._loss_and_gradient(down, y, weight)
         gradients = self._backward(dy, down.saved)
-        if not math.isfinite(float(value) + health.gradient_norm(gradients)):
+        norm = health.gradient_norm(gradients)
+        if not math.isfinite(float(value) + norm):
             raise health.NonFiniteError(
                 f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}: "
                 f"{health.blame(self.layers, down.saved, gradients)}; the weights are those before "
                 "this step; lower the learning rate or clip the gradient"
             )
+        for callback in self.callbacks:
+            callback.on_gradient(norm, down.saved)
         self._compiled.clear()
         self.optimizer.apply(self._trainable(), gradients)
         for layer in self.layers:

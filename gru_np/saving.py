@@ -46,6 +46,8 @@ def to_file(model: Any, path: Any) -> None:
         }
     config = {"model": model.get_config(), "extras": extras, "training": None}
     arrays = dict(model.params)
+    for callback in model.callbacks:
+        arrays |= callback.weights_to_save()
     if model.loss is not None:
         config["training"], of_training = _training_to_config(model)
         arrays |= {f"{TRAINING}{name}": array for name, array in of_training.items()}

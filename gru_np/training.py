@@ -50,7 +50,9 @@ def run(
         if model.stop_training and model.progress.batch < len(data):
             break  # stopped in mid-epoch: the position is kept, the epoch is not counted
         if validation_data is not None:
+            tell("on_test_begin", {})
             held_out = model._evaluate(*_triple(validation_data), data.batch_size, data.tbptt)
+            tell("on_test_end", held_out)
             logs |= {f"val_{name}": value for name, value in held_out.items()}
         model._reset_trackers()
         model.progress = TrainingProgress(epoch + 1, steps=len(data))

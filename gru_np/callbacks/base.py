@@ -26,9 +26,9 @@ class Callback:
     epoch 0: 0.2!
     """
 
-    # Callbacks that write the training state go last, so that they write the state of the others
-    # as it is after the same event.
-    goes_last = False
+    # Whose turn it is when all are told of an event: 0 changes weights, 1 looks on, 2 records what
+    # others may have added to the logs, 3 saves the state of all others as it is after the event.
+    turn = 1
 
     def __init__(self) -> None:
         self.model: Any = None
@@ -40,8 +40,17 @@ class Callback:
     def on_train_end(self, logs: Logs) -> None:
         """After the last epoch, also when training was stopped."""
 
+    def on_train_error(self) -> None:
+        """When an exception ends training; `on_train_end` is not called then."""
+
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """Before an epoch; epochs count from 0."""
+
+    def on_test_begin(self, logs: Logs) -> None:
+        """Before the validation of an epoch."""
+
+    def on_test_end(self, logs: Logs) -> None:
+        """After the validation of an epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """After an epoch and its validation; logs has the means over the epoch."""
@@ -52,9 +61,16 @@ class Callback:
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a batch; logs has the means over the epoch so far."""
 
+    def on_gradient(self, norm: float, saved: list[Any]) -> None:
+        """Before the optimiser's step: the norm unclipped, and what each layer's forward kept."""
+
     def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
         """After a step that changed nothing, its loss or gradient NaN; True keeps the error in."""
         return False
+
+    def weights_to_save(self) -> dict[str, Any]:
+        """Give parameters, as "layer/parameter", to be saved in place of the model's own."""
+        return {}
 
     def get_state(self) -> dict[str, Any]:
         """Give what a resumed run needs: numbers, strings, None, arrays."""
@@ -99,14 +115,14 @@ class LambdaCallback(Callback):
 
 
 class CallbackList:
-    """Several callbacks as one, those that save last."""
+    """Several callbacks as one, told of every event in the order of their turns."""
 
     def __init__(self, callbacks: Iterable[Callback], model: Any, params: dict[str, Any]):
         callbacks = list(callbacks)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"fit: callbacks must be Callback objects, got {callback!r}")
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.goes_last)
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.turn)
         for callback in self.callbacks:
             callback.model, callback.params = model, params
 

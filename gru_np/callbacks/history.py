@@ -30,6 +30,8 @@ class History(Callback):
         1  1.5000
     """
 
+    turn = 2  # other callbacks may add to the numbers of an epoch
+
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[float]] = {}

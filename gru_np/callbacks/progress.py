@@ -55,9 +55,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """End the line with the numbers of the epoch."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        self._close()
         seconds = time.perf_counter() - self._began
         speed = f" - {self._speed()}" if self.count else ""
         out = self.stream or sys.stdout
@@ -69,6 +67,13 @@ class Progress(Callback):
 
     def on_train_end(self, logs: Logs) -> None:
         """Leave the terminal tidy when training stopped in mid-epoch."""
+        self._close()
+
+    def on_train_error(self) -> None:
+        """Leave it tidy for the message of an error, too."""
+        self._close()
+
+    def _close(self) -> None:
         if self._line is not None:
             self._line.close()
             self._line = None

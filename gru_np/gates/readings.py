@@ -14,10 +14,10 @@ from gru_np import recurrence
 from gru_np._aliases import Array
 from gru_np._checks import require_choice, spell
 from gru_np.gates.trace import LayerTrace, trace
+from gru_np.health import HIGH, LOW
 from gru_np.layers import GRU, Bidirectional
 from gru_np.model import Sequential
 
-LOW, HIGH = 0.1, 0.9  # beyond these a gate counts as closed or open (arXiv:1506.02078, sec. 4.2)
 CLOSED = -1000.0  # a pre-activation for which the sigmoid is exactly 0; its negative, exactly 1
 
 
