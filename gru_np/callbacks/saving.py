@@ -113,7 +113,7 @@ class ModelCheckpoint(Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self.best, self._written = state["best"], list(state["written"])
+        self.best, self._written = state["best"], list(state.get("written", ()))
 
 
 class StopOnSignal(Callback):
