@@ -15,6 +15,7 @@ from gru_np import health, kernels, losses, metrics, optimizers, saving, streami
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_choice, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
+from gru_np.callbacks.progress import moving_line
 from gru_np.data import Dataset, split_validation
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
 from gru_np.training import States, TrainingProgress
@@ -441,7 +442,7 @@ class Sequential:
         x, y, batch_size, sample_weight
             As for `fit`.
         verbose : int
-            1 or 2 prints the numbers.
+            1 or 2 prints the numbers; 1 shows how far it is, too.
         return_dict : bool
             Give a dict rather than the loss, or the list [loss, metrics...].
         tbptt : int, optional
@@ -450,27 +451,44 @@ class Sequential:
         """
         self._require_compiled("evaluate")
         batch_size = _batch_size("evaluate", batch_size)
-        logs = self._evaluate(x, y, sample_weight, batch_size, tbptt)
+        title = "Evaluating" if verbose == 1 else ""
+        logs = self.measure(x, y, sample_weight, batch_size, tbptt, title)
         if verbose in (1, 2):
             _print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
         return logs if return_dict else _scalar_or_list(logs)
 
-    def _evaluate(
-        self, x: Any, y: Any, sample_weight: Any, batch_size: int, tbptt: int | None
+    def measure(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        batch_size: int = 32,
+        tbptt: int | None = None,
+        title: str = "",
     ) -> dict[str, float]:
+        """Give what `evaluate` does, by name.
+
+        With a title a moving line on standard error says how far it is, if it takes two seconds.
+        """
         x, y = self._inputs("evaluate", x), self._targets("evaluate", y)
         weight = self._sample_weights("evaluate", x, y, sample_weight, None)
         self._ensure_built(x)
         kept = [tracker.get_state() for tracker in self.trackers()]
         self._reset_trackers()
         states: States | None = None
-        for batch in Dataset(x, y, weight, batch_size, tbptt).batches():
+        data = Dataset(x, y, weight, batch_size, tbptt)
+        line = moving_line(title, len(data), sys.stderr, delay=2) if title else None
+        for batch in data.batches():
             down = self._forward(
                 batch.x, states=None if batch.fresh else states, fused=True, inference=True
             )
             value, _ = self._loss_and_gradient(down, batch.y, batch.weight)
             self._track(value, down, batch.y, batch.weight)
             states = None if tbptt is None else down.states
+            if line is not None:
+                line.update()
+        if line is not None:
+            line.close()
         logs = self._logs()
         for tracker, state in zip(self.trackers(), kept, strict=True):
             tracker.set_state(state)

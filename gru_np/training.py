@@ -51,7 +51,7 @@ def run(
             break  # stopped in mid-epoch: the position is kept, the epoch is not counted
         if validation_data is not None:
             tell("on_test_begin", {})
-            held_out = model._evaluate(*_triple(validation_data), data.batch_size, data.tbptt)
+            held_out = model.measure(*_triple(validation_data), data.batch_size, data.tbptt)
             tell("on_test_end", held_out)
             logs |= {f"val_{name}": value for name, value in held_out.items()}
         model._reset_trackers()

@@ -1,5 +1,7 @@
 """The command line: what it prints, what it leaves, what it refuses, what it survives."""
 
+import io
+import json
 import os
 import random
 import re
@@ -52,6 +54,70 @@ def test_generate_repeats_itself_with_a_seed_and_begins_with_the_prompt(trained,
     assert written[0].startswith("the ") and len(written[0]) == 4 + 40 + 1
 
 
+def test_generate_streams_the_text_alone_and_tells_its_speed_on_the_side(trained, capsys):
+    path, _ = trained
+    assert cli.main(["generate", str(path), "--prompt", "the ", "--length", "30"]) == 0
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"\[30 tokens in [\d.]+ s, [\d,]+ tokens/s\]\n", shown.err)
+    assert len(shown.out) == 4 + 30 + 1
+
+
+def test_generate_takes_an_alphabet_filters_and_penalties(trained, capsys):
+    path, _ = trained
+    args = ["generate", str(path), "--prompt", "the ", "--length", "50", "--seed", "3"]
+    written = []
+    for extra in (
+        [], ["--allowed", "ab "], ["--top-k", "1"], ["--min-p", "1"], ["--forbidden", "t"],
+        ["--repetition-penalty", "9"], ["--top-p", "0.01"], ["--stop", "a"],
+    ):  # fmt: skip
+        assert cli.main([*args, *extra]) == 0
+        written.append(capsys.readouterr().out[4:-1])
+    plain, alphabet, greedy, likeliest, without_t, penalized, nucleus, stopped = written
+    assert set(alphabet) <= set("ab ") and "t" not in without_t
+    assert greedy == likeliest == nucleus != plain and penalized != plain
+    assert plain.startswith(stopped) and "a" not in stopped
+
+
+def test_generate_continues_several_prompts_and_lists_log_probabilities(trained, capsys):
+    path, _ = trained
+    args = ["generate", str(path), "--length", "7", "--seed", "1", "--log-probabilities"]
+    assert cli.main([*args, "--prompt", "the c", "--prompt", "a dog"]) == 0
+    out = capsys.readouterr().out
+    assert "--- 'the c'\nthe c" in out and "--- 'a dog'\na dog" in out
+    rows = re.findall(r"^ +(-?\d+\.\d{3})  '.*'$", out, re.M)
+    means = re.findall(r"^ +(-?\d+\.\d{3})  nats per token, 7 tokens$", out, re.M)
+    assert len(rows) == 14 and len(means) == 2
+    assert abs(sum(map(float, rows[:7])) / 7 - float(means[0])) < 2e-3  # of rounded numbers
+    assert cli.main([*args, "--prompt", "the c"]) == 0
+    assert capsys.readouterr().out.count("  nats per token") == 1
+
+
+def test_generate_finds_the_likeliest_texts_by_beam_search(trained, capsys):
+    path, _ = trained
+    args = ["generate", str(path), "--prompt", "the ", "--length", "5", "--beams", "3"]
+    assert cli.main([*args, "--length-norm", "1"]) == 0
+    rows = re.findall(r"^ *(-\d+\.\d{3}) nats  the (.{5})$", capsys.readouterr().out, re.M)
+    scores = [float(score) for score, _ in rows]
+    assert len(rows) == 3 and scores == sorted(scores, reverse=True)
+
+
+def test_generate_converses_until_it_is_told_to_end(trained, capsys, monkeypatch):
+    path, _ = trained
+    typed = "the cat\n\n:temperature 0\n:settings\n:wit 3\n:top-k x\n日\nthe\n:quit\nnot read\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    args = ["generate", str(path), "--interactive", "--length", "9", "--seed", "5"]
+    assert cli.main(args) == 0
+    answers = capsys.readouterr().out.split("> ")[1:]
+    first, more = answers[:2]
+    assert first.startswith("the cat") and len(first) == 7 + 9 + 1
+    assert len(more) == 9 + 1  # it goes on from there, and does not begin again
+    assert "temperature 0.0" in answers[3] and "length 9" in answers[3]
+    assert answers[4].startswith("there is no setting 'wit'") and "top-k must be" in answers[5]
+    assert len(answers) == 9 and answers[7].startswith("the")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cli.main(args) == 0
+
+
 def test_next_lists_probabilities_in_falling_order(trained, capsys):
     path, _ = trained
     assert cli.main(["next", "the ca", "--checkpoint", str(path), "--k", "4"]) == 0
@@ -67,6 +133,37 @@ def test_evaluate_reads_the_held_out_part_or_another_text(trained, book, capsys)
         assert re.fullmatch(
             r"[\d,]+ tokens: \d\.\d+ nats = \d\.\d+ bits per character\n", capsys.readouterr().out
         )
+
+
+def test_what_is_not_in_the_vocabulary_is_counted(trained, tmp_path, capsys):
+    path, _ = trained
+    other = tmp_path / "other.txt"
+    other.write_text("the cat 日本 sat", encoding="utf-8")
+    assert cli.main(["evaluate", str(path), "--text", str(other)]) == 0
+    assert "\n2 of them are not in the vocabulary" in capsys.readouterr().out
+
+
+def test_words_begin_with_vectors_and_everything_that_helps_is_one_option_away(
+    book, tmp_path, capsys
+):
+    vectors, path = tmp_path / "vectors.txt", tmp_path / "words.safetensors"
+    vectors.write_text("cat 1 0 0 0 0 0 0 2\nthe 0 1 0 0 0 0 0 3\n", encoding="utf-8")
+    args = [
+        "train", "--text", str(book), "--tokens", "word", "--checkpoint", str(path), *SMALL,
+        "--epochs", "2", "--samples", "0", "--vectors", str(vectors), "--tied", "--average", "0.9",
+        "--recurrent-dropout", "0.1", "--embedding-dropout", "0.1", "--dropout", "0.1",
+        "--weight-decay", "0.01", "--skip-nan", "--best", str(tmp_path / "best.safetensors"),
+        "--log", str(tmp_path / "run.jsonl"),
+    ]  # fmt: skip
+    assert cli.main(args) == 0
+    out = capsys.readouterr().out
+    assert "Vectors: 2 of 13 words have one" in out and "The best epoch, " in out
+    log = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    epochs = [entry for entry in log if entry["event"] == "epoch"]
+    assert [e["epoch"] for e in epochs] == [1, 2] and len(log) > 2
+    assert {"val_loss", "gradient_norm", "gru/z_saturated"} <= set(epochs[0])
+    best = Sequential.load(tmp_path / "best.safetensors")
+    assert best.layers[-1].tied is best.layers[0] and best.layers[0].dropout == 0.1
 
 
 def test_words_can_be_tokens(book, tmp_path, capsys):
@@ -134,6 +231,25 @@ def test_bad_text_gets_one_sentence_and_status_2(content, message, tmp_path, cap
         (["train", "--resume", "--checkpoint", "{book}"], "book.txt"),
         (["train", "--text", "{book}", "--units", "0"], "units must be at least 1"),
         (["train", "--text", "{book}", "--validation", "2"], "--validation"),
+        (["train", "--text", "{book}", "--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["train", "--text", "{book}", "--batch-size", "-3"], "--batch-size must be at least 1"),
+        (["train", "--text", "{book}", "--layers", "0"], "--layers must be at least 1, got 0"),
+        (["train", "--text", "{book}", "--length", "0"], "--length must be at least 1, got 0"),
+        (["train", "--text", "{book}", "--learning-rate", "nan"], "--learning-rate must be"),
+        (["train", "--text", "{book}", "--dropout", "1"], "rate must be in [0, 1), got 1.0"),
+        (["train", "--text", "{book}", "--average", "1"], "momentum must be in [0, 1), got 1"),
+        (["train", "--text", "{book}", "--seed", "-1"], "--seed must be at least 0"),
+        (["train", "--text", "{book}", "--vectors", "{book}"], "add --tokens word"),
+        (["train", "--resume", "--checkpoint", "{model}", "--epochs", "3"], "epochs of the run, 2"),
+        (["generate", "{model}", "--prompt", "日"], "is not in the vocabulary"),
+        (["generate", "{model}", "--min-p", "2"], "min_p"),
+        (["generate", "{model}", "--repetition-penalty", "0"], "repetition_penalty"),
+        (["generate", "{model}", "--allowed", "日"], "no token of the vocabulary may be written"),
+        (["generate", "{model}", "--length", "-1"], "length must not be negative"),
+        (["generate", "{model}", "--beams", "0"], "beam_width"),
+        (["generate", "{model}", "--beams", "2", "--stop", "x"], "--stop is not for --beams"),
+        (["generate", "{model}", "--end", "x"], "--end is for --beams"),
+        (["generate", "{model}", "--interactive", "--prompt", "x"], "neither --prompt nor --beams"),
     ],
 )
 def test_bad_arguments_get_one_sentence_and_status_2(args, message, trained, book, capsys):
@@ -186,6 +302,20 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_ends_with_the_same_bits(
     assert_close(
         Sequential.load(stopped).get_weights(), Sequential.load(whole).get_weights(), "exact"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_polite_request_to_end_is_an_interruption_with_a_status_of_its_own(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT * 4, encoding="utf-8")
+    path = tmp_path / "run.safetensors"
+    process = start(book, path)
+    wait_for(path, process)
+    process.terminate()
+    status, out, error = finish(process)
+    assert (status, error) == (128 + signal.SIGTERM, "")
+    assert f"gru-np train --resume --checkpoint {path}" in out
+    assert Sequential.load(path).optimizer.iterations > 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

@@ -177,7 +177,7 @@ def ids_and_labels(rng):
 
 def text_model(dtype="float32"):
     layers = [
-        Embedding(7, 3, mask_zero=True),
+        Embedding(7, 3, mask_zero=True, dropout=0.2),
         Bidirectional(GRU(2, return_sequences=True, dropout=0.2)),
         Dropout(0.3),
         LayerNormalization(),

@@ -217,6 +217,18 @@ def test_dropout_keeps_the_mean_and_does_nothing_at_inference(rng):
     assert_close(shared, np.repeat(shared[:, :1], 7, axis=1), "exact")
 
 
+def test_embedding_dropout_takes_whole_tokens_and_keeps_the_mean(rng):
+    layer = Embedding(400, 3, dropout=0.3, embeddings_initializer="ones")
+    x = rng.integers(0, 400, (50, 40))
+    y = layer(x, training=True)
+    kept = {int(i): set(y[x == i].ravel().tolist()) for i in np.unique(x)}
+    assert {len(values) for values in kept.values()} == {1}  # the same wherever the token stands
+    share = np.mean([0.0 not in values for values in kept.values()])
+    assert abs(share - 0.7) < 5 * np.sqrt(0.3 * 0.7 / len(kept))
+    assert_close(np.unique(y), np.array([0, 1 / 0.7]), "rounding")
+    assert_close(layer(x), np.ones((50, 40, 3)), "exact")
+
+
 def test_layer_normalization_gives_mean_zero_and_variance_one(rng):
     y = LayerNormalization(epsilon=0.0)(rng.standard_normal((B, T, 7)) * 5 + 3)
     assert_close(y.mean(axis=-1) + 1, np.ones((B, T)), "rounding")

@@ -561,6 +561,41 @@ def test_a_step_that_is_nan_can_be_skipped_as_if_its_batch_were_not_there(rng):
         trained(broken, y, SkipNonFinite(in_a_row=0))
 
 
+def test_batches_of_similar_lengths_train_on_every_row_and_resume(rng, tmp_path):
+    x = rng.integers(1, V, (30, T))
+    for row, length in zip(x, rng.integers(1, T + 1, 30), strict=True):
+        row[: T - length] = 0
+    y = rng.integers(0, 3, 30)
+
+    def model():
+        layers = [Embedding(V, 3, mask_zero=True), GRU(4), Dense(3, activation="softmax")]
+        model = Sequential(layers, seed=0)
+        model.compile("sparse_categorical_crossentropy", "adam")
+        return model
+
+    seen = []
+    first = model()
+    step = first._train_step
+
+    def look(x, y, *rest):
+        seen.append(np.count_nonzero(x, axis=1))
+        return step(x, y, *rest)
+
+    first._train_step = look
+    options = {"batch_size": 5, "epochs": 3, "verbose": 0, "shuffle": "by_length"}
+    first.fit(x, y, **options)
+    lengths = np.count_nonzero(x, axis=1)
+    assert sorted(np.concatenate(seen[:6]).tolist()) == sorted(lengths.tolist())
+    assert np.mean([batch.std() for batch in seen]) < lengths.std() / 2
+
+    path = tmp_path / "run.safetensors"
+    stop = [ModelCheckpoint(path, save_freq=1), StopAfter(8)]
+    model().fit(x, y, **options, callbacks=stop)
+    again = model()
+    again.fit(x, y, **options, callbacks=[ModelCheckpoint(path), StopAfter(-1)], resume=path)
+    assert_close(again.get_weights(), first.get_weights(), "exact")
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 

@@ -43,7 +43,7 @@ class Progress(Callback):
         """Begin a line."""
         self.count, self._began = 0, time.perf_counter()
         if self.bar:
-            self._line = _moving_line(
+            self._line = moving_line(
                 f"Epoch {epoch + 1}/{self.params['epochs']}", self.params["steps"], self.stream
             )
 
@@ -52,6 +52,11 @@ class Progress(Callback):
         if self._line is not None:
             self._line.set_postfix_str(f"{spell_logs(logs)} - {self._speed()}", refresh=False)
             self._line.update(batch + 1 - self._line.n)
+
+    def on_test_begin(self, logs: Logs) -> None:
+        """Say what takes the time now."""
+        if self._line is not None:
+            self._line.set_postfix_str("validating")
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """End the line with the numbers of the epoch."""
@@ -84,14 +89,15 @@ class Progress(Callback):
         return f"{amount} {self.unit}/s"
 
 
-def _moving_line(title: str, total: int, stream: IO[str] | None) -> Any:
-    """Give a tqdm line, or None where tqdm is not installed."""
+def moving_line(title: str, total: int, stream: IO[str] | None, delay: float = 0) -> Any:
+    """Give a tqdm line, shown after `delay` seconds, or None where tqdm is not installed."""
     try:
         from tqdm import tqdm
     except ImportError:
         return None
     return tqdm(
         total=total, desc=title, file=stream or sys.stdout, leave=False, dynamic_ncols=True,
+        delay=delay, disable=None if delay else False,  # None: silent where no terminal is
         bar_format="{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} "
         "[{elapsed}<{remaining}] {postfix}",
     )  # fmt: skip

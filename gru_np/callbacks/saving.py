@@ -128,8 +128,8 @@ class StopOnSignal(Callback):
 
     Attributes
     ----------
-    stopped : bool
-        Whether a signal came.
+    stopped : int
+        Number of the signal that came, 0 if none did.
 
     Examples
     --------
@@ -142,18 +142,18 @@ class StopOnSignal(Callback):
     def __init__(self, filepath: Any = None):
         super().__init__()
         self.filepath = filepath
-        self.stopped = False
+        self.stopped = 0
         self._handlers: dict[int, Any] = {}
 
     def on_train_begin(self, logs: Logs) -> None:
         """Listen."""
-        self.stopped = False
+        self.stopped = 0
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: Any) -> None:
-        self.stopped = True
+        self.stopped = number
         signal.signal(number, self._handlers[number])
 
     def on_train_end(self, logs: Logs) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from gru_np import constraints, kernels, regularizers
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import require_count, spell
+from gru_np._checks import require_count, require_rate, spell
 from gru_np._positions import is_within
 from gru_np.layers.base import Layer, Parameter, Rule
+from gru_np.layers.dropout import dropout_mask
 
 
 class Embedding(Layer):
@@ -31,12 +32,19 @@ class Embedding(Layer):
         Begin with these vectors, e.g. pre-trained ones. A list of one array, too, as in Keras.
     input_length : int, optional
         Accepted because Keras scripts give it; lengths are read off the input.
+    dropout : float
+        Share of the vocabulary that training does without, drawn anew for every batch: all vectors
+        of such a token are zero, those of others are divided by 1 - dropout.
     embeddings_regularizer : str or Regularizer, optional
         Penalty of the table; see `gru_np.regularizers`.
     embeddings_constraint : str or Constraint, optional
         What it obeys after each step of the optimiser; see `gru_np.constraints`.
     seed, name, trainable
         As for every layer; `trainable=False` freezes the table.
+
+    Notes
+    -----
+    Dropout of whole tokens: Gal and Ghahramani 2016, arXiv:1512.05287, section 4.2.
 
     Examples
     --------
@@ -47,8 +55,6 @@ class Embedding(Layer):
     [[[4.0, 5.0], [0.0, 1.0]]]
     """
 
-    random = False
-
     def __init__(
         self,
         input_dim: int,
@@ -58,6 +64,7 @@ class Embedding(Layer):
         weights: Any = None,
         input_length: int | None = None,
         *,
+        dropout: float = 0.0,
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         **common: Any,
@@ -68,6 +75,7 @@ class Embedding(Layer):
         self.embeddings_initializer = embeddings_initializer
         self.mask_zero = mask_zero
         self.input_length = input_length
+        self.dropout = require_rate("Embedding", "dropout", dropout)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         if isinstance(weights, list | tuple) and len(weights) == 1:
@@ -78,6 +86,11 @@ class Embedding(Layer):
                 f"Embedding: weights must have shape (input_dim, output_dim) = "
                 f"{spell((input_dim, output_dim))}, got {spell(self.weights.shape)}"
             )
+
+    @property
+    def random(self) -> bool:
+        """Whether there is dropout to draw."""
+        return bool(self.dropout)
 
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments but the first weights: they live in the parameters."""
@@ -124,16 +137,25 @@ class Embedding(Layer):
         training: bool = False,
         rng: Generator | None = None,
     ) -> tuple[Array, Any]:
-        """Look up the vectors of the ids."""
+        """Look up the vectors of the ids; in training some tokens of the vocabulary are missing."""
         x = self.require_ids(x)
         self.ensure_built(x)
-        return self.params["W"][x], x
+        y = self.params["W"][x]
+        if not training or not self.dropout:
+            return y, (x, None)
+        rng = rng or np.random.default_rng(self.seed)
+        m = dropout_mask(rng, (self.input_dim,), self.dropout, y.real.dtype)[x, None]  # (B, T, 1)
+        return y * m, (x, m)
 
     def backward(self, dy: Array, saved: Any) -> tuple[None, Gradients]:
         """Give dW: each row is the sum of dy over the places where its token stood."""
-        x, W = saved.reshape(-1), self.params["W"]
+        (x, m), W = saved, self.params["W"]
+        # y = y * m
+        if m is not None:
+            dy = dy * m
         if kernels.takes(dy, W):
-            return None, {"W": kernels.embedding_gradient(saved, dy, len(W))}
+            return None, {"W": kernels.embedding_gradient(x, dy, len(W))}
+        x = x.reshape(-1)
         # y = W[x]: rows of dy sorted by token, so that each sum runs over one contiguous piece
         order = np.argsort(x, kind="stable")
         tokens, first = np.unique(x[order], return_index=True)
