@@ -225,8 +225,8 @@ def test_embedding_dropout_takes_whole_tokens_and_keeps_the_mean(rng):
     assert {len(values) for values in kept.values()} == {1}  # the same wherever the token stands
     share = np.mean([0.0 not in values for values in kept.values()])
     assert abs(share - 0.7) < 5 * np.sqrt(0.3 * 0.7 / len(kept))
-    assert_close(np.unique(y), np.array([0, 1 / 0.7]), "rounding")
-    assert_close(layer(x), np.ones((50, 40, 3)), "exact")
+    assert_close(np.unique(y), np.array([0, 1 / 0.7], np.float32), "rounding")
+    assert_close(layer(x), np.ones((50, 40, 3), np.float32), "exact")
 
 
 def test_layer_normalization_gives_mean_zero_and_variance_one(rng):
