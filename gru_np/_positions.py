@@ -13,6 +13,8 @@ import numpy as np
 from gru_np._aliases import Array
 from gru_np._checks import spell
 
+FEW = 32  # numbers that Python looks through sooner than NumPy
+
 
 class Rows(NamedTuple):
     """One row for each of the n positions that count; F is the size of the last axis."""
@@ -175,9 +177,12 @@ def _at_positions(who: str, what: str, a: Array, positions: tuple[int, ...]) -> 
 
 def is_within(integers: Array, end: int) -> bool:
     """Whether all integers are in 0..end-1."""
+    if integers.size <= FEW:
+        few = integers.ravel().tolist()
+        return not few or (min(few) >= 0 and max(few) < end)
     # seen as unsigned, a negative number is a huge one
     unsigned = integers.view(f"u{integers.itemsize}")
-    return not integers.size or int(np.maximum.reduce(unsigned, axis=None)) < end
+    return int(np.maximum.reduce(unsigned, axis=None)) < end
 
 
 def _labels(who: str, y_true: Array, classes: int, kept: Array | None) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from gru_np._aliases import Array, Gradients
 from gru_np.layers import GRU, Bidirectional, Layer
 
+FEW = 1 << 15  # numbers that it is quicker to bring together than to look at array by array
 GATES = ("r", "z", "n")  # the rows of every array of a GRU, in thirds
 LOW, HIGH = 0.1, 0.9  # beyond these a gate counts as closed or open (arXiv:1506.02078, sec. 4.2)
 
@@ -43,7 +44,10 @@ def gradient_norm(gradients: Gradients) -> float:
     >>> gradient_norm({"a": np.array([3.0]), "b": np.array([0.0, 4.0])})
     5.0
     """
-    total = sum(float(np.dot(g.ravel(), g.ravel())) for g in gradients.values())
+    arrays = [g.ravel() for g in gradients.values()]
+    if arrays and sum(map(len, arrays)) <= FEW:
+        arrays = [np.concatenate(arrays)]
+    total = sum(float(np.dot(g, g)) for g in arrays)
     if math.isfinite(total):
         return math.sqrt(total)
     # A square may overflow though its number does not.

@@ -592,14 +592,14 @@ class Sequential:
         after: States = []
         last = self._fused_layer() if fused else None
         for i, layer in enumerate(self.layers):
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"mask": mask, "training": training, "rng": rng}
             if inference and isinstance(layer, GRU | Bidirectional | Dense):
                 options["inference"] = True
             if states is not None and states[i] is not None:
                 options["initial_state"] = states[i]
             if layer is last:
-                options |= {"activate": False, "put_off": True}
-            y_next, keep = layer.forward(y, mask=mask, training=training, rng=rng, **options)
+                options["activate"], options["put_off"] = False, True
+            y_next, keep = layer.forward(y, **options)
             mask = layer.compute_mask(y, mask)
             y = y_next
             saved.append(keep)

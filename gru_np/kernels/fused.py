@@ -2,6 +2,7 @@
 
 import math
 import threading
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 # Gradients of pre-activations that the loop leaves before they are multiplied: half of a usual
 # second-level cache. With threads, so many operations for each that waiting costs little.
 DA_BYTES, CHUNK_OPERATIONS = 1024 * 1024, 200_000_000
+# Of fewer numbers it takes longer to find where a vector begins than straddling costs.
+SMALL = 4096
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 NO_STATE = {dtype: np.empty((0, 0), dtype) for dtype in NOTHING}
 NO_ROWS = {dtype: np.empty((0, 0, 0, 0), dtype) for dtype in NOTHING}
@@ -64,6 +67,8 @@ class Saved(NamedTuple):
 
 def aligned(size, dtype):
     """Return new memory that begins at a whole vector."""
+    if size < SMALL:
+        return np.empty(size, dtype)
     # From NumPy's own, 16 bytes off, every AVX-512 load would straddle two cache lines.
     memory = np.empty(size * dtype.itemsize + REGISTER_BYTES, np.uint8)
     skip = -memory.ctypes.data % REGISTER_BYTES
@@ -87,22 +92,20 @@ class _Scratch(threading.local):
 scratch = _Scratch()
 
 
+def plain(array, dtype):
+    """Return the array, or a copy of it, contiguous and writable and of the dtype."""
+    # carray: contiguous, aligned and writable in one look
+    if (array.dtype is dtype or array.dtype == dtype) and array.flags.carray:
+        return array
+    return np.array(array, dtype, order="C")
+
+
 def flat(array, dtype):
     """Return a flat contiguous writable array of the dtype, a view if it can be.
 
     numba compiles once more for arrays that are read-only or out of order; this leaves one kind.
     """
-    flags = array.flags
-    if array.dtype != dtype or not (flags.c_contiguous and flags.writeable and flags.aligned):
-        array = np.array(array, dtype, order="C")
-    return array.reshape(-1)
-
-
-def plain(array, dtype):
-    """Return the array, or a copy of it, contiguous and writable and of the dtype."""
-    if array.dtype is dtype and array.flags.carray:
-        return array
-    return np.array(array, dtype, order="C")
+    return plain(array, dtype).reshape(-1)
 
 
 def flat_input(x, dtype):
@@ -124,6 +127,13 @@ def rows_at_once(rows):
     """Rows per block: as equal as can be, whole tiles, at most BLOCK."""
     blocks = max(1, -(-rows // BLOCK))
     return max(1, min(rows, -(-rows // blocks // ROWS) * ROWS if rows > ROWS else rows))
+
+
+@lru_cache(maxsize=256)
+def _cut_batch(B, threads):
+    """Bounds of each thread's share of the batch, and how many rows go through time together."""
+    bounds = cut(B, threads, ROWS)
+    return bounds, rows_at_once(max(b - a for a, b in pairwise(bounds)))
 
 
 def pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, out=None):
@@ -158,8 +168,7 @@ def gru_forward(
     rows = aligned(math.prod(shape), dtype).reshape(shape)
     operations = 6 * T * B * H * (I + H)
     threads = threads_for(operations, B)
-    bounds = cut(B, threads, ROWS)
-    block = rows_at_once(max(b - a for a, b in pairwise(bounds)))
+    bounds, block = _cut_batch(B, threads)
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
     chunk = max(1, min(T, ahead // block))
     packed = scratch.get("packed", dtype, 3 * U * (I + H + 2))
@@ -198,8 +207,7 @@ def gru_backward(dh, saved):
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
     flat_x, x_time, x_batch = flat_input(x, dtype)
     threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
-    bounds = cut(B, min(threads, max(B, 1)), ROWS)
-    block = rows_at_once(max(b - a for a, b in pairwise(bounds)))
+    bounds, block = _cut_batch(B, min(threads, max(B, 1)))
     parts = 4 if reset_after else 3
     # Steps whose gradients stay in cache; more where threads must wait for each other after each.
     at_once = max(DEPTH, DA_BYTES // (parts * U * dtype.itemsize or 1))

@@ -8,6 +8,7 @@ without them and makes its own when it needs some.
 
 import os
 import threading
+from functools import lru_cache
 from queue import SimpleQueue
 
 from gru_np.kernels._settings import num_threads
@@ -94,8 +95,12 @@ def threads_for(operations, parts):
     return max(1, min(num_threads(), parts, int(operations / OPERATIONS_PER_THREAD)))
 
 
+@lru_cache(maxsize=256)
 def cut(count, threads, grain):
-    """Bounds of `threads` slices of range(count), multiples of `grain` where that is fair."""
+    """Bounds of `threads` slices of range(count), multiples of `grain` where that is fair.
+
+    The list is kept for the next call of this kind; it is not to be changed.
+    """
     if count < threads * grain:
         grain = 1
     tiles = -(-count // grain)

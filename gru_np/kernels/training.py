@@ -1,5 +1,6 @@
 """What a training step needs beside the recurrence: scratch memory and threads around kernels."""
 
+import ctypes
 import math
 from functools import lru_cache
 from itertools import pairwise
@@ -189,7 +190,7 @@ class Averages:
         """`optimizers.adam_update` of all in one pass: see `updates.adam`."""
         gradients = self._take(gradients)
         dtype = self.like.dtype.type
-        scales, decays = np.array(scales, dtype), np.array(decays, dtype)
+        scales, decays = _numbers(tuple(scales), dtype), _numbers(tuple(decays), dtype)
         settings = dtype(1 - beta_1), dtype(1 - beta_2), dtype(step_size), dtype(epsilon)
         threads = threads_for(UPDATE_OPERATIONS * self.size, self.size)
         bounds = cut(self.size, threads, 1024)
@@ -202,7 +203,7 @@ class Averages:
     def _take(self, gradients):
         """Enter the addresses of the gradients; give them, contiguous, to be kept meanwhile."""
         gradients = [
-            g if g.flags.c_contiguous and g.dtype == self.like.dtype
+            g if g.dtype == self.like.dtype and g.flags.c_contiguous
             else np.ascontiguousarray(g, self.like.dtype)
             for g in gradients
         ]  # fmt: skip
@@ -210,5 +211,14 @@ class Averages:
         return gradients
 
 
+@lru_cache(maxsize=16)
+def _numbers(values, dtype):
+    """Array of these numbers; without clipping and decay the same every step."""
+    return np.array(values, dtype)
+
+
 def _address(array):
-    return array.__array_interface__["data"][0]
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # read-only or empty; the other way takes three times as long
+        return array.__array_interface__["data"][0]
