@@ -112,22 +112,9 @@ def gru_forward(
     *,
     inference: bool = False,
 ) -> tuple[Any, Any]:
-    """Run `gru_np.recurrence.gru_forward`, compiled where that pays.
+    """Run `gru_np.recurrence.gru_forward`, compiled where that pays; see `gru_np.gru_forward`.
 
-    With `inference=True` no gradient will be asked for: nothing is saved, and `saved` is None.
-
-    Compiled, every element of h is one chain of operations in fixed order: its bits are the same
-    for any batch size, any chunking of time and any number of threads.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gru_np import kernels
-    >>> rng = np.random.default_rng(0)
-    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
-    >>> h, saved = kernels.gru_forward(x, None, W_ih, W_hh, None, None, inference=True)
-    >>> h.shape, saved is None
-    ((6, 3, 4), True)
+    With `inference=True` no gradient will be asked for, and `saved` is None.
     """
     T, B, I = x.shape  # noqa: E741
     if (
@@ -157,21 +144,7 @@ def _common_dtype(first: Any, *others: Any) -> Any:
 
 
 def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """Run `gru_np.recurrence.gru_backward`, compiled if the forward pass was.
-
-    Compiled, the gradients have the same bits for any number of threads.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gru_np import kernels
-    >>> rng = np.random.default_rng(0)
-    >>> x, W_ih, W_hh = (rng.standard_normal(s) for s in [(5, 3, 2), (12, 2), (12, 4)])
-    >>> h, saved = kernels.gru_forward(x, None, W_ih, W_hh, None, None)
-    >>> dx, dh0, dW_ih, dW_hh, db_ih, db_hh = kernels.gru_backward(np.ones_like(h), saved)
-    >>> dx.shape, dW_hh.shape, db_ih is None
-    ((5, 3, 2), (12, 4), True)
-    """
+    """Run `gru_np.recurrence.gru_backward`, compiled if the forward pass was."""
     if isinstance(saved, in_numpy.Saved):
         return in_numpy.gru_backward(dh, saved)
     from gru_np.kernels import fused
@@ -258,6 +231,8 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
         x, W_ih, W_hh = (np.ones(shape, dtype) for shape in [(2, 3, 2), (12, 2), (12, 4)])
         h, saved = fused.gru_forward(x, None, W_ih, W_hh, None, None)
         fused.gru_backward(h, saved)
+        h_once, saved = fused.gru_forward(x[:1, :1], None, W_ih, W_hh, None, None)
+        fused.gru_backward(h_once, saved)
         head = training.dense_cross_entropy(h, W_hh, None, np.zeros((3, 3), int), None, None, 9.0)
         training.embedding_gradient(np.zeros((3, 3), int), head.dh, 2)
         averages = training.Averages([(W_hh, np.zeros_like(W_hh), np.zeros_like(W_hh), None)])

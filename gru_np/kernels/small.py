@@ -15,26 +15,23 @@ from numba.extending import intrinsic
 
 from gru_np.kernels._jit import entry, inner
 from gru_np.kernels.matmul import INT64, address, clear, copy_row
-from gru_np.kernels.recurrence import (
-    _back_after,
-    _back_candidate,
-    _back_gates,
-    _candidate_before,
-    _clear_tail,
-    _gates_before,
-    _step_after,
-)
+from gru_np.kernels.recurrence import _candidate_before, _gates_before, _step_after
 from gru_np.kernels.vector import (
     VECTORS,
     Emit,
     first_lanes,
     fma,
+    gru_candidate_backward,
+    gru_gates_backward,
+    gru_step_backward,
     in_a_row,
     lanes,
     load,
     own_code,
+    sigmoid_derivative,
     splat,
     store,
+    tanh_derivative,
 )
 
 
@@ -229,24 +226,44 @@ def backward(dh, x, h, saved, W_ih, W_hh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh, r
     of_x = carry + U + 2 * L
     copy_row(dh, H, work, g, H, U)
     copy_row(h, 0, work, state, H, U)
-    clear(work, carry, carry + U)
     clear(work, of_x, of_x + V)
     # a_hh = W_hh h + b_hh
     if reset_after:
-        _back_after(g, state, carry, saved, da, H, work, work)
-        _clear_tail(work, da, 4, H)
+        for u in range(0, U, L):
+            dh_t, da_r, da_z, da_in, da_hn = gru_step_backward(
+                load(work, g + u), load(work, state + u), load(saved, U + u),
+                load(saved, 2 * U + u), load(saved, u), load(saved, 3 * U + u),
+                sigmoid_derivative, tanh_derivative,
+            )  # fmt: skip
+            store(work, carry + u, dh_t)
+            store(work, da + u, da_in)
+            store(work, da + U + u, da_r)
+            store(work, da + 2 * U + u, da_z)
+            store(work, da + 3 * U + u, da_hn)
         for k in range(3):
             _share(W_hh, k * H, H, H, work, da + (k + 1) * U, work, state, dW_hh, work, carry)
     else:
-        _back_candidate(g, state, carry, dz, saved, da, H, work, work)
-        _clear_tail(work, da, 1, H)
+        for u in range(0, U, L):
+            dh_t, dz_u, da_n = gru_candidate_backward(
+                load(work, g + u), load(work, state + u), load(saved, 2 * U + u), load(saved, u),
+                tanh_derivative,
+            )  # fmt: skip
+            store(work, carry + u, dh_t)
+            store(work, dz + u, dz_u)
+            store(work, da + u, da_n)
         # a_hn = W_hn rh + b_hn; rh takes the place of g
         for u in range(0, U, L):
             store(work, g + u, load(saved, U + u) * load(work, state + u))
         clear(work, drh, drh + U)
         _share(W_hh, 2 * H, H, H, work, da, work, g, dW_hh, work, drh)
-        _back_gates(drh, state, carry, dz, saved, da, H, work, work)
-        _clear_tail(work, da + U, 2, H)
+        for u in range(0, U, L):
+            dh_rh, da_r, da_z = gru_gates_backward(
+                load(work, drh + u), load(work, dz + u), load(work, state + u),
+                load(saved, U + u), load(saved, 2 * U + u), sigmoid_derivative,
+            )  # fmt: skip
+            store(work, carry + u, load(work, carry + u) + dh_rh)
+            store(work, da + U + u, da_r)
+            store(work, da + 2 * U + u, da_z)
         for k in range(2):
             _share(W_hh, k * H, H, H, work, da + (k + 1) * U, work, state, dW_hh, work, carry)
     for u in range(H):
