@@ -43,6 +43,8 @@ ETT: dict[str, Any] = {
     "parts": (8640, 11520, 14400), "lookback": 96, "season": 24,
     "candidates": {
         "embeddings N(0, 0.05²)": SEGRNN, "embeddings N(0, 1)": SEGRNN | {"embeddings": 1.0},
+        "128 units": SEGRNN | {"units": 128},
+        "128 units, dropout 0.3": SEGRNN | {"units": 128, "dropout": 0.3},
     },
 }  # fmt: skip
 WINDOWS: dict[str, dict[str, Any]] = {
