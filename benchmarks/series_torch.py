@@ -137,7 +137,7 @@ def train(
     began = time.perf_counter()
     for epoch in range(epochs):
         net.train()
-        total, count = 0.0, 0.0
+        total, count = 0.0, 0
         order = torch.from_numpy(epoch_order(len(tensors[0]), seed, epoch))
         for rows in order.split(batch_size):
             net.rng = np.random.default_rng([seed, 1, step])
@@ -149,8 +149,7 @@ def train(
             if clip is not None:
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
-            total, step = total + value.item() * len(rows), step + 1
-            count += tensors[-1][rows].mean().item() * len(rows)  # as ours: a mean by weight
+            total, count, step = total + value.item() * len(rows), count + len(rows), step + 1
             if len(first) < FIRST:
                 first.append(total / count)
         losses.append(total / count)
@@ -162,7 +161,7 @@ def train(
                 found = sum(
                     loss(net(a), *rest).item() * len(a) for a, *rest in zip(*pieces, strict=True)
                 )
-            val_losses.append(found / (held[-1].mean().item() * len(held[0])))
+            val_losses.append(found / len(held[0]))
             best_epoch = int(np.argmin(val_losses))
             if val_losses[-1] < best:
                 best, kept = val_losses[-1], copy.deepcopy(net.state_dict())

@@ -58,8 +58,10 @@ def plot_forecast(
     ax.plot(times[begin : end + H], values[begin : end + H], color="black", lw=1, label="observed")
     for share in sorted(shares, reverse=True):
         low, high = forecast.interval(share)
+        # The wider, the paler: not by transparency, so that the legend has the same colours.
+        colour = tuple(1 - (1 - c) * (0.9 - 0.75 * share) for c in (0.12, 0.47, 0.71))
         ax.fill_between(
-            forecast.time, low[:, d], high[:, d], color="tab:blue", alpha=0.18, lw=0,
+            forecast.time, low[:, d], high[:, d], color=colour, lw=0,
             label=f"{share:.0%} interval".replace("%", " %"),
         )  # fmt: skip
     point = forecast.point[:, d]
