@@ -208,15 +208,28 @@ def window_run(folder: Path, name: str, epochs: int | None, before: Any) -> dict
         batch_size = candidate["batch_size"]
         model = segments(settings, candidate, x.shape[2])
         model.compile("mse", Adam(decay(candidate["rate"], -(-len(x) // batch_size))))
+        averaged = candidate["averaged"]
         stopping = EarlyStopping(patience=candidate["patience"], restore_best_weights=True)
+        last: list[list[np.ndarray]] = []  # the weights after the last epochs
+        remember = LambdaCallback(
+            on_epoch_end=lambda epoch, logs, to=last, of=model: to.append(of.get_weights())
+        )
         log: dict[str, Any] = {}
         began = time.perf_counter()
         model.fit(
             x, y, batch_size=batch_size, epochs=epochs or candidate["epochs"], verbose=2,
-            validation_data=held_out, callbacks=[stopping, watched(log)],
+            validation_data=held_out,
+            callbacks=[remember if averaged > 1 else stopping, watched(log)],
         )  # fmt: skip
-        log |= {"seconds": time.perf_counter() - began, "epoch": stopping.best_epoch + 1}
-        tried[label] = log | {"settings": candidate, "validation": min(log["val_losses"])}
+        log["seconds"] = time.perf_counter() - began
+        log |= {"settings": candidate, "validation": min(log["val_losses"])}
+        log["epoch"] = log["val_losses"].index(log["validation"]) + 1
+        if averaged > 1:  # stochastic weight averaging, arXiv:1803.05407
+            model.set_weights([np.mean(w, axis=0) for w in zip(*last[-averaged:], strict=True)])
+            log["epoch"] = len(log["losses"])
+            found = model.evaluate(*held_out, batch_size=256, return_dict=True)
+            log["validation"] = float(found["loss"])
+        tried[label] = log
         models[label] = model
     chosen = min(tried, key=lambda label: tried[label]["validation"])
     if chosen in models:
