@@ -247,8 +247,8 @@ def window_run(folder: Path, name: str, epochs: int | None, before: Any) -> dict
     }  # fmt: skip
 
 
-def window_torch(folder: Path, name: str, epochs: int | None, ours: Any) -> dict[str, Any]:
-    """Train torch's twin with the settings that were chosen."""
+def window_torch(folder: Path, name: str, share: int | None, ours: Any) -> dict[str, Any]:
+    """Train torch's twin with the settings that were chosen; perhaps a share of the epochs only."""
     from . import series_torch
 
     settings, candidate = WINDOWS[name], ours["gru_np"]["settings"]
@@ -258,9 +258,11 @@ def window_torch(folder: Path, name: str, epochs: int | None, ours: Any) -> dict
     log = series_torch.train(
         net, (x, y, ones[0]), (xv, yv, ones[1]), series_torch.squares,
         rate=decay(candidate["rate"], -(-len(x) // candidate["batch_size"])),
-        epochs=epochs or candidate["epochs"], patience=candidate["patience"],
-        batch_size=candidate["batch_size"], seed=0, clip=None,
+        epochs=share or candidate["epochs"], patience=candidate["patience"],
+        batch_size=candidate["batch_size"], seed=0, clip=None, averaged=candidate["averaged"],
     )  # fmt: skip
+    if share:  # a share of the training says nothing about errors
+        return {"kind": "torch", **log, "share": [share, candidate["epochs"]]}
     return {"kind": "torch", **log, **errors(series_torch.predict(net, xt), yt)}
 
 
@@ -325,12 +327,12 @@ def sequence_run(folder: Path, name: str, epochs: int | None, before: Any) -> di
     }  # fmt: skip
 
 
-def sequence_torch(folder: Path, name: str, epochs: int | None, ours: Any) -> dict[str, Any]:
-    """Train torch's twins of the classifiers."""
+def sequence_torch(folder: Path, name: str, share: int | None, ours: Any) -> dict[str, Any]:
+    """Train torch's twins of the classifiers; perhaps for a share of the epochs only."""
     from . import series_torch
 
     settings, (x, y), held_out, (xt, yt) = sequence_data(folder, name)
-    epochs = epochs or settings["epochs"]
+    epochs = settings["epochs"]
     runs = []
     for seed in settings["seeds"]:
         net = series_torch.Stack(classifier(settings, x, int(y.max()) + 1, seed))
@@ -338,12 +340,12 @@ def sequence_torch(folder: Path, name: str, epochs: int | None, ours: Any) -> di
             held_out = (*held_out[:2], np.ones(len(held_out[0]), np.float32))
         log = series_torch.train(
             net, (x, y, np.ones(len(x), np.float32)), held_out, series_torch.cross_entropy,
-            rate=cosine(settings, len(x), epochs), epochs=epochs, patience=epochs,
+            rate=cosine(settings, len(x), epochs), epochs=share or epochs, patience=epochs,
             batch_size=settings["batch_size"], seed=seed, clip=1.0,
         )  # fmt: skip
         right = series_torch.predict(net, xt).argmax(axis=-1) == yt
-        runs.append(log | {"accuracy": float(right.mean())})
-    return {"kind": "torch", "torch": runs}
+        runs.append(log | ({} if share else {"accuracy": float(right.mean())}))
+    return {"kind": "torch", "torch": runs} | ({"share": [share, epochs]} if share else {})
 
 
 # ------------------------------------------------------------------------------------ all of it
@@ -382,6 +384,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="repeat what is finished")
     parser.add_argument("--epochs", type=int, help="so many, for a trial; nothing is kept")
+    parser.add_argument(
+        "--torch-epochs", type=int,
+        help="so many of torch's own parts: shows that both learn alike, and no more",
+    )  # fmt: skip
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
     parser.add_argument("--tables", action="store_true", help="only write the tables again")
     args = parser.parse_args()
@@ -399,7 +405,8 @@ def main() -> None:
         if name == task:
             part = RUNS[name](args.data, name, args.epochs, results.get(name))
         else:
-            part = TWINS[task](args.data, task, args.epochs, results.get(task))
+            share = args.torch_epochs or args.epochs
+            part = TWINS[task](args.data, task, share, results.get(task))
         if args.epochs:
             print(name, json.dumps(part)[:4000], flush=True)
         else:

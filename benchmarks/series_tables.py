@@ -95,8 +95,8 @@ def rows_of(results: dict[str, Any]) -> list[Row]:
             found, twin = results[name], results.get(f"{name} torch")
             naive = {method: e["MSE"] for method, e in found["naive"].items()}
             rows.append(
-                Row(settings["title"], "MSE", found["gru_np"]["MSE"], twin and twin["MSE"], naive,
-                    settings["published"])
+                Row(settings["title"], "MSE", found["gru_np"]["MSE"], twin and twin.get("MSE"),
+                    naive, settings["published"])
             )  # fmt: skip
     for name, settings in FORECASTS.items():
         if name in results:
@@ -109,7 +109,7 @@ def rows_of(results: dict[str, Any]) -> list[Row]:
     for name, title in SEQUENCES.items():
         if name in results:
             twin = results.get(f"{name} torch")
-            theirs = twin and accuracy(twin["torch"])
+            theirs = accuracy(twin["torch"]) if twin and "share" not in twin else None
             rows.append(Row(title, "accuracy", accuracy(results[name]["gru_np"]), theirs, {}, ""))
     return rows
 
@@ -217,7 +217,7 @@ def window_tables(results: dict[str, Any]) -> list[str]:
         lines = {"gru_np": part["gru_np"], "torch": results.get(f"{name} torch")} | part["naive"]
         scores += [
             [settings["title"], who, f"{e['MSE']:.4f}", f"{e['MAE']:.4f}"]
-            for who, e in lines.items() if e
+            for who, e in lines.items() if e and "MSE" in e
         ]  # fmt: skip
         for label, log in part["tried"].items():
             shown = f"**{label}**" if label == part["chosen"] else label
@@ -239,7 +239,7 @@ def sequence_table(results: dict[str, Any]) -> list[str]:
             continue
         part, twin = results[name], results.get(f"{name} torch", {"torch": []})
         cells = [
-            ", ".join(f"{100 * run['accuracy']:.2f}" for run in runs)
+            ", ".join(f"{100 * run['accuracy']:.2f}" for run in runs if "accuracy" in run)
             for runs in (part["gru_np"], twin["torch"])
         ]
         seconds = [
@@ -261,7 +261,9 @@ def agreement(results: dict[str, Any]) -> list[str]:
         for epoch in (1, n):
             a, b = ours["losses"][epoch - 1], theirs["losses"][epoch - 1]
             cells += [f"{a:.5f} / {b:.5f}"]
-        rows.append([title, *cells, str(n), f"{ours['epoch']} / {theirs['epoch']}"])
+        epochs = [log["epoch"] if len(log["losses"]) == n else "" for log in (ours, theirs)]
+        taken = f"{epochs[0]} / {epochs[1]}" if all(epochs) else "torch: these epochs only"
+        rows.append([title, *cells, str(n), taken])
     return table(
         ["task (seed 0)", "first steps, apart at most", "loss of the first epoch", "of epoch n",
          "n", "epoch taken"], rows

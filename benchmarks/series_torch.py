@@ -120,11 +120,12 @@ class Segments(nn.Module):
 def train(
     net: Any, data: Any, held_out: Any, loss: Callable[..., Any], *,
     rate: Callable[[int], float], epochs: int, patience: int, batch_size: int, seed: int,
-    clip: float | None,
+    clip: float | None, averaged: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Train as `Sequential.fit` does: same order, schedule, clipping, stopping; say how it went.
 
-    data is x, y and weights; so is held_out, or None to take the last epoch.
+    data is x, y and weights; so is held_out, or None to take the last epoch. With `averaged` the
+    weights become the mean of those after so many last epochs.
     """
     tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in data]
     held = [torch.from_numpy(np.ascontiguousarray(a)) for a in held_out or ()]
@@ -134,6 +135,7 @@ def train(
     losses: list[float] = []
     val_losses: list[float] = []
     first: list[float] = []
+    last: list[Any] = []
     began = time.perf_counter()
     for epoch in range(epochs):
         net.train()
@@ -166,8 +168,13 @@ def train(
             if val_losses[-1] < best:
                 best, kept = val_losses[-1], copy.deepcopy(net.state_dict())
         print(f"torch epoch {epoch + 1}: {losses[-1]:.5f} {val_losses[-1:]}", flush=True)
-        if epoch - best_epoch >= patience:
+        if averaged > 1:
+            last = [*last[1 - averaged :], copy.deepcopy(net.state_dict())]
+        elif epoch - best_epoch >= patience:
             break
+    if last:
+        kept = {key: torch.stack([state[key] for state in last]).mean(dim=0) for key in last[0]}
+        best_epoch = epoch
     if kept is not None:
         net.load_state_dict(kept)
     net.eval()
