@@ -256,6 +256,8 @@ def agreement(results: dict[str, Any]) -> list[str]:
     """Write the losses of both, which part only as rounding grows."""
     rows = []
     for title, ours, theirs in pairs_of(results):
+        if "losses" not in theirs:
+            continue
         n = min(len(ours["losses"]), len(theirs["losses"]))
         cells = [apart(ours["first_steps"], theirs["first_steps"])]
         for epoch in (1, n):
