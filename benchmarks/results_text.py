@@ -5,7 +5,8 @@
     python -m benchmarks.results_text --table
 
 RECIPE is the name of a file in benchmarks/recipes, which holds every setting. The epoch that was
-best on validation is kept and, when training is over, tested once. The state of the run and
+best on validation is kept and, when training is over, tested once. `tried` in a recipe says how many
+settings had been trained before validation chose these. The state of the run and
 benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume` goes on from the last
 whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what a part has reached.
 
@@ -17,6 +18,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import machine, text_control
@@ -106,31 +108,71 @@ def row(name: str) -> str | None:
     if "validation" not in result:
         return None
     r, control = result["recipe"], result.get("control")
-    epochs = f"{result['epochs']}"
-    if result["epochs"] < r["epochs"] and result["picked_epoch"] == result["epochs"]:
-        epochs += f" of {r['epochs']}"
     speed = f"{control['ratio']:.1f} x" if control else "not run"
     score = f"{result['test']:.4g}" if "test" in result else "none"
     return (
         f"| {r['title']} | {score} | {result['validation']:.4g} | {r['published']} "
-        f"| {epochs} | {result['processor_seconds'] / 60:.1f} | {speed} |"
+        f"| {result['epochs']} of {r['epochs']} | {result['processor_seconds'] / 60:.1f} "
+        f"| {speed} |"
+    )
+
+
+def control_row(name: str) -> str | None:
+    """Write the row of the second table for one recipe, if there is a control."""
+    result = found(name)
+    if "control" not in result:
+        return None
+    c = result["control"]
+    return (
+        f"| {result['recipe']['title']} | {c['steps']} | {c['ratio']:.2f} | "
+        f"{c['apart_at_first']:.0e} | {c['apart']:.0e} |"
+    )
+
+
+def cut_short(name: str) -> str | None:
+    """Say so if a run was stopped while its validation loss was still falling."""
+    result = found(name)
+    if "validation" not in result or result["picked_epoch"] < result["epochs"]:
+        return None
+    if result["epochs"] == result["recipe"]["epochs"]:
+        return None
+    return (
+        f"{result['recipe']['title']}: stopped after {result['epochs']} of "
+        f"{result['recipe']['epochs']} epochs, validation still falling."
     )
 
 
 def write_table() -> None:
     """Write benchmarks/results/text.md and its place in the README from the JSON files."""
-    rows = [row(name) for name in RECIPES]
-    lines = [
-        "| task | test | validation | published | epochs | minutes, one thread | torch's time |",
-        "|---|---:|---:|---|---:|---:|---:|",
-        *(line for line in rows if line is not None),
-    ]
-    table = "\n".join(lines) + "\n"
-    heading = "# Text and music\n\nWritten by `python -m benchmarks.results_text --table`.\n\n"
-    write(RESULTS / "text.md", heading + table)
+
+    def rows(write_row: Callable[[str], str | None]) -> list[str]:
+        return [line for line in map(write_row, RECIPES) if line is not None]
+
+    table = "\n".join(
+        [
+            "| task | test | validation | published | epochs | minutes | torch's time |",
+            "|---|---:|---:|---|---:|---:|---:|",
+            *rows(row),
+            *(line for short in rows(cut_short) for line in ("", short)),
+        ]
+    )
+    several = {name: recipe(name).get("tried", 1) for name in RECIPES}
+    tried = ", ".join(f"{n} of {name}" for name, n in several.items() if n > 1)
+    page = [
+        "# Text and music", "",
+        "Written by `python -m benchmarks.results_text --table`. Minutes of one processor core, "
+        "validation included. Where more than one setting was tried, the best on validation stands "
+        f"here: {tried or 'nowhere'}.", "", table, "", "## PyTorch beside ours", "",
+        "The same weights, batches, masks of dropout and optimiser, in turns, one thread: torch's "
+        "time for one of ours (median over the turns), and how far the losses of a step are apart, "
+        "relative, in the first turn and at most in all.", "",
+        "| task | steps | torch's time | apart at first | apart at most |",
+        "|---|---:|---:|---:|---:|", *rows(control_row), "",
+    ]  # fmt: skip
+    write(RESULTS / "text.md", "\n".join(page))
     before, rest = README.read_text(encoding="utf-8").split("<!-- text:begin -->")
     behind = rest.split("<!-- text:end -->")[1]
-    write(README, f"{before}<!-- text:begin -->\n{table}<!-- text:end -->{behind}")
+    write(README, f"{before}<!-- text:begin -->\n{table}\n<!-- text:end -->{behind}")
 
 
 def main() -> None:

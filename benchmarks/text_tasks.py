@@ -74,7 +74,7 @@ def sentences(folder: Path, r: dict) -> Task:
 
     def read(name: str) -> list[tuple[int, list[str]]]:
         lines = gzip.decompress((folder / r["data"] / name).read_bytes()).decode("latin-1")
-        return [(int(line[0]), line[2:].lower().split()) for line in lines.splitlines() if line]
+        return [(int(line[0]), line[2:].split()) for line in lines.splitlines() if line]
 
     train, test = read(r["files"][0]), read(r["files"][2])
     if r["files"][1]:
@@ -83,17 +83,28 @@ def sentences(folder: Path, r: dict) -> Task:
         order = np.random.default_rng(0).permutation(len(train))
         held = len(train) // 10
         train, valid = [train[i] for i in order[held:]], [train[i] for i in order[:held]]
-    counts = Counter(w for _, ws in train for w in ws)
+    counts = Counter(w.lower() for _, ws in train for w in ws)
     known = sorted(w for w, count in counts.items() if count >= r["least_count"])
-    ids = {w: i for i, w in enumerate(known, start=2)}  # 0 is padding, 1 any other word
+    others = 3 if r["shapes"] else 1
+    ids = {w: i for i, w in enumerate(known, start=1 + others)}  # 0 is padding
+
+    def one(w: str) -> int:
+        """Give the id of a word; 1 is any other, or 2 if it has a capital, 3 if a digit."""
+        shape = 3 if any(map(str.isdigit, w)) else 2 if w != w.lower() else 1
+        return ids.get(w.lower(), shape if r["shapes"] else 1)
 
     def part(rows: list) -> Part:
         rows = sorted(rows, key=lambda row: len(row[1]))  # so that little padding is evaluated
-        x = pad_sequences([[ids.get(w, 1) for w in ws] for _, ws in rows], padding="post")
+        x = pad_sequences([[one(w) for w in ws] for _, ws in rows], padding="post")
         return x, np.array([label for label, _ in rows])
 
     layers = [
-        Embedding(len(ids) + 2, r["width"], RandomUniform(-r["range"], r["range"]), mask_zero=True),
+        Embedding(
+            len(ids) + 1 + others,
+            r["width"],
+            RandomUniform(-r["range"], r["range"]),
+            mask_zero=True,
+        ),
         Dropout(r["word_dropout"], noise_shape=(None, None, 1)),  # whole words
         Dropout(r["dropout"]),
         Bidirectional(GRU(r["units"], return_sequences=True)),

@@ -17,7 +17,8 @@ TINY = {
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """One small recipe alone, its results in a folder of its own."""
-    monkeypatch.setattr(text_tasks, "recipe", lambda name: TINY)
+    for module in (text_tasks, results_text):
+        monkeypatch.setattr(module, "recipe", lambda name: TINY)
     monkeypatch.setattr(results_text, "RECIPES", {"tiny": None})
     monkeypatch.setattr(results_text, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results_text, "README", tmp_path / "README.md")
