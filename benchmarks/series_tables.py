@@ -54,6 +54,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
     },
     "etth2": ETT | {
         "file": "ETTh2", "title": "ETTh2, 7 variables, 96 -> 96",
+        "candidates": {"128 units": SEGRNN | {"units": 128}},
         "published": "SegRNN 0.278, iTransformer 0.297, DLinear 0.333",
     },
 }  # fmt: skip
