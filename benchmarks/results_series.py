@@ -110,14 +110,16 @@ def watched(kept: dict[str, Any], first: int = 10) -> LambdaCallback:
 # ----------------------------------------------------------------------- forecasts of one column
 
 
-def forecast_run(folder: Path, name: str, epochs: int | None, before: Any) -> dict[str, Any]:
+def forecast_run(
+    folder: Path, name: str, epochs: int | None, before: Any, seeds: tuple[int, ...] = SEEDS
+) -> dict[str, Any]:
     """Train, back-test, and do the same with torch's GRU on the same windows."""
     settings = FORECASTS[name]
     path = folder / "ts" / f"{settings['file']}.csv.gz"
     data = series.read_csv(path, [settings["target"]])
     stop = series.split(data, validation=0, test=0.2).train
     found: dict[str, list[Any]] = {"gru_np": [], "torch": []}
-    for seed in SEEDS:
+    for seed in seeds:
         forecaster = series.Forecaster(
             settings["target"], settings["horizon"], log=settings.get("log", False), seed=seed,
             epochs=epochs or 40,
@@ -131,7 +133,7 @@ def forecast_run(folder: Path, name: str, epochs: int | None, before: Any) -> di
         twin, theirs = torch_forecaster(forecaster, data, stop)
         found["torch"].append(theirs | series.backtest(twin, data).to_json())
     return {
-        "kind": "forecast", "rows": len(data), "target": settings["target"], "seeds": SEEDS,
+        "kind": "forecast", "rows": len(data), "target": settings["target"], "seeds": seeds,
         "horizon": settings["horizon"], "units": forecaster.units,
         "season": forecaster.trained["season"], "base": forecaster.layout.base,
         "lookback": forecaster.lookback, "notes": data.notes,
@@ -384,6 +386,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="repeat what is finished")
     parser.add_argument("--epochs", type=int, help="so many, for a trial; nothing is kept")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of the forecasts (0 1 2)")
     parser.add_argument(
         "--torch-epochs", type=int,
         help="so many of torch's own parts: shows that both learn alike, and no more",
@@ -403,7 +406,8 @@ def main() -> None:
             continue
         task = name.removesuffix(" torch")
         if name == task:
-            part = RUNS[name](args.data, name, args.epochs, results.get(name))
+            given = {"seeds": tuple(args.seeds)} if args.seeds and name in FORECASTS else {}
+            part = RUNS[name](args.data, name, args.epochs, results.get(name), **given)
         else:
             share = args.torch_epochs or args.epochs
             part = TWINS[task](args.data, task, share, results.get(task))

@@ -199,11 +199,11 @@ def forecast_table(results: dict[str, Any]) -> list[str]:
         if any("do not use" in w for w in warnings):
             warning = f"{warning}; worse than {best}".removeprefix("; ")
         rows.append(
-            [settings["title"], str(part["season"]), *pairs, f"{naive[best]:.4g} ({best})",
+            [settings["title"], str(part["season"]), str(len(part["gru_np"])), *pairs, f"{naive[best]:.4g} ({best})",
              *inside, warning]
         )  # fmt: skip
     return table(
-        ["series", "season", "MAE", "RMSE", "MASE", "CRPS", "best naive MAE", "in 80 %", "in 90 %",
+        ["series", "season", "seeds", "MAE", "RMSE", "MASE", "CRPS", "best naive MAE", "in 80 %", "in 90 %",
          "warned that it"], rows
     )  # fmt: skip
 
@@ -305,7 +305,7 @@ def write_tables(results: dict[str, Any], folder: Path, readme: Path = README) -
         "used too.", "", *short, "",
         "## One column of a series, ours / torch's", "",
         "One GRU of 64 units, quantile loss, the default settings of `Forecaster`; the last fifth "
-        "of the rows is the test, every row of it an origin; means over seeds 0, 1 and 2. The last "
+        "of the rows is the test, every row of it an origin; means over seeds 0, 1, ... The last "
         "fifteen of a hundred training rows choose the epoch. Coverage of our intervals.", "",
         *forecast_table(results), "",
         "## Windows of several columns, standardised", "",
