@@ -199,12 +199,12 @@ def forecast_table(results: dict[str, Any]) -> list[str]:
         if any("do not use" in w for w in warnings):
             warning = f"{warning}; worse than {best}".removeprefix("; ")
         rows.append(
-            [settings["title"], str(part["season"]), str(len(part["gru_np"])), *pairs, f"{naive[best]:.4g} ({best})",
-             *inside, warning]
+            [settings["title"], str(part["season"]), str(len(part["gru_np"])), *pairs,
+             f"{naive[best]:.4g} ({best})", *inside, warning]
         )  # fmt: skip
     return table(
-        ["series", "season", "seeds", "MAE", "RMSE", "MASE", "CRPS", "best naive MAE", "in 80 %", "in 90 %",
-         "warned that it"], rows
+        ["series", "season", "seeds", "MAE", "RMSE", "MASE", "CRPS", "best naive MAE", "in 80 %",
+         "in 90 %", "warned that it"], rows
     )  # fmt: skip
 
 
