@@ -5,8 +5,8 @@
     python -m benchmarks.results_text --table
 
 RECIPE is the name of a file in benchmarks/recipes, which holds every setting. The epoch that was
-best on validation is kept and, when training is over, tested once. `tried` in a recipe says how many
-settings had been trained before validation chose these. The state of the run and
+best on validation is kept and, when training is over, tested once. `tried` in a recipe says among
+how many settings validation chose these. The state of the run and
 benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume` goes on from the last
 whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what a part has reached.
 
