@@ -5,6 +5,7 @@ with one sentence on standard error and exit status 2, never with a traceback.
 """
 
 import argparse
+import errno
 import os
 import sys
 import time
@@ -23,6 +24,8 @@ from gru_np.text import train_command as train
 from gru_np.text import write_command as write
 from gru_np.text.write_command import say
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # no fault of the arguments
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
@@ -34,9 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output, `head` perhaps, has gone; so do we, quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         sys.stderr.write(f"gru-np {args.command}: {error}\n")
         return 2
+    except OSError as error:
+        named = error.strerror is not None and error.filename is not None
+        reason = f"{error.filename}: {error.strerror}" if named else error
+        sys.stderr.write(f"gru-np {args.command}: {reason}\n")
+        return 1 if error.errno in FULL else 2
     except FloatingPointError as error:  # training diverged: no fault of the arguments' form
         sys.stderr.write(f"gru-np {args.command}: {error}\n")
         return 1

@@ -84,7 +84,8 @@ def saturation(layers: Iterable[Layer], saved: Iterable[Any]) -> dict[str, float
     {'gru/r_saturated': 0.0, 'gru/z_saturated': 0.0, 'gru/n_saturated': 0.0}
     """
     shares = {}
-    for name, of_gates in _recurrent(layers, saved):
+    for name, keep in _recurrent(layers, saved):
+        of_gates = keep.saved
         for gate in GATES:
             a = getattr(of_gates, gate)  # (T, B, H)
             if of_gates.valid is not None:
@@ -95,13 +96,13 @@ def saturation(layers: Iterable[Layer], saved: Iterable[Any]) -> dict[str, float
 
 
 def _recurrent(layers: Iterable[Layer], saved: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield every GRU's name and what its recurrence saved, each direction for itself."""
+    """Yield every GRU's name and what its forward pass kept, each direction for itself."""
     for layer, keep in zip(layers, saved, strict=True):
         if isinstance(layer, GRU):
-            yield layer.name, keep.saved
+            yield layer.name, keep
         elif isinstance(layer, Bidirectional):
             for direction, of_direction in zip(("forward", "backward"), keep[-1], strict=True):
-                yield f"{layer.name}/{direction}", of_direction.saved
+                yield f"{layer.name}/{direction}", of_direction
 
 
 def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -> str:
@@ -132,8 +133,8 @@ def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -
         for name, array in layer.params.items():
             if not np.isfinite(array).all():
                 return f"the parameter {layer.name}/{name} is not finite{_rows(layer, array)}"
-    for name, of_gates in _recurrent(layers, saved):
-        if found := _first_gate(of_gates):
+    for name, keep in _recurrent(layers, saved):
+        if found := _first_gate(keep.saved, keep.span.start):
             return f"{name} is not finite, {found}"
     of_name = {layer.name: layer for layer in layers}
     for name, g in gradients.items():
@@ -151,8 +152,11 @@ def _rows(layer: Layer | None, array: Array) -> str:
     return f", gate {', '.join(gate for gate, rows in parts if not np.isfinite(rows).all())}"
 
 
-def _first_gate(saved: Any) -> str:
-    """Name the gates that are wrong at the first time step where any is; "" if none."""
+def _first_gate(saved: Any, start: int) -> str:
+    """Name the gates that are wrong at the first time step where any is; "" if none.
+
+    Steps count from the beginning of the sequence, of which those before `start` were not run.
+    """
     wrong = {g: ~np.isfinite(getattr(saved, g)).all(axis=(1, 2)) for g in GATES}  # (T,) each
     steps = np.flatnonzero(np.any(list(wrong.values()), axis=0))
     if not steps.size:
@@ -161,4 +165,4 @@ def _first_gate(saved: Any) -> str:
     gates = [g for g in GATES if wrong[g][t]]
     if "r" in gates and "n" in gates:
         gates.remove("n")  # n = tanh(a_in + r * a_hn) only follows
-    return f"gate {', '.join(gates)} at time step {t}"
+    return f"gate {', '.join(gates)} at time step {start + t}"

@@ -276,34 +276,36 @@ def test_the_last_k_checkpoints_and_the_best_are_kept_also_after_a_resume(data, 
         ModelCheckpoint(tmp_path / "x", keep=0)
 
 
-def test_a_disk_that_is_full_leaves_the_last_good_checkpoint_and_names_it(
+def test_a_disk_that_is_full_leaves_the_last_good_checkpoint_names_it_and_the_run_goes_on(
     data, tmp_path, monkeypatch
 ):
-    write, fail = os.write, []
+    write, full = os.write, []
 
-    def full(file, block):
-        if fail:
+    def to_disk(file, block):
+        if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(file, block)
 
     class FillDisk(Callback):
         def on_epoch_begin(self, epoch, logs):
-            fail[:] = [1] * (epoch == 2)
+            full[:] = [1] * (epoch == 2)
 
-    monkeypatch.setattr(os, "write", full)
-    keep = ModelCheckpoint(tmp_path / "run-{epoch}.safetensors", keep=2)
-    with pytest.raises(OSError, match="No space left") as error:
-        fitted(network(), data, keep, FillDisk(), epochs=4)
-    assert f"the last good checkpoint is {tmp_path / 'run-2.safetensors'}" in str(error.value)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run-1.safetensors", "run-2.safetensors"]
-    fail.clear()
+    monkeypatch.setattr(os, "write", to_disk)
+    for name, last in (("run-{epoch}", "run-2"), ("one", "one")):
+        keep = ModelCheckpoint(tmp_path / f"{name}.safetensors", keep=2)
+        with pytest.raises(OSError, match="No space left") as error:
+            fitted(network(), data, FillDisk(), keep, epochs=4)
+        assert f"the last good checkpoint is {tmp_path / last}.safetensors" in str(error.value)
+        full.clear()
+    left = ["one.safetensors", "run-1.safetensors", "run-2.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == left
     whole, resumed = network(), network()
     fitted(whole, data, epochs=4)
-    keep = ModelCheckpoint(tmp_path / "run-{epoch}.safetensors", keep=2)
-    fitted(
-        resumed, data, keep, FillDisk(), epochs=2, resume=tmp_path / "run-2.safetensors"
-    )  # fmt: skip
-    assert checkpoint.read_config(tmp_path / "run-2.safetensors")["training"]["epoch"] == 2
+    monkeypatch.setattr(os, "write", write)
+    path = tmp_path / "one.safetensors"
+    assert checkpoint.read_config(path)["training"]["epoch"] == 2
+    fitted(resumed, data, FillDisk(), ModelCheckpoint(path), epochs=4, resume=path)
+    assert_close(resumed.get_weights(), whole.get_weights(), "exact")
 
 
 # ------------------------------------------------------------------------- signals

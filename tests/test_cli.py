@@ -1,6 +1,7 @@
 """The command line: what it prints, what it leaves, what it refuses, what it survives."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -319,6 +320,26 @@ def test_a_polite_request_to_end_is_an_interruption_with_a_status_of_its_own(tmp
     status, out, error = finish(process)
     assert (status, error) == (128 + signal.SIGTERM, "")
     assert f"gru-np train --resume --checkpoint {path}" in out
+    assert Sequential.load(path).optimizer.iterations > 0
+
+
+def test_a_full_disk_ends_a_run_with_one_sentence_and_the_last_good_checkpoint(
+    book, tmp_path, capsys, monkeypatch
+):
+    path, write, calls = tmp_path / "run.safetensors", os.write, []
+
+    def to_disk(file, block):
+        calls.append(1)
+        if path.exists() and len(calls) > 30:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, block)
+
+    monkeypatch.setattr(os, "write", to_disk)
+    args = ["train", "--text", str(book), "--checkpoint", str(path), *SMALL, "--samples", "0"]
+    assert cli.main(args) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"gru-np train: {path}: cannot be saved: No space left on device")
+    assert error.endswith(f"; the last good checkpoint is {path}\n") and error.count("\n") == 1
     assert Sequential.load(path).optimizer.iterations > 0
 
 

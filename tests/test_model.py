@@ -32,6 +32,7 @@ from gru_np.callbacks import (
     TerminateOnNaN,
 )
 from gru_np.health import NonFiniteError
+from gru_np.layers import Masking
 
 V, B, T = 7, 6, 9
 
@@ -532,6 +533,16 @@ def test_nan_in_a_gate_stops_training_names_it_and_harms_no_weight(ids, gate):
         model.fit(ids[:, :-1], ids[:, 1:], verbose=0)
     assert_close(model.get_weights(), before, "exact")
     assert model.optimizer.iterations == 0 and not model.optimizer.state
+
+
+def test_the_time_step_of_a_nan_counts_padding_that_was_skipped(rng):
+    x = np.zeros((4, 9, 2))
+    x[:, 3:] = rng.standard_normal((4, 6, 2))
+    x[2, 5, 0] = np.nan
+    model = Sequential([Masking(), GRU(3), Dense(1)], seed=0)
+    model.compile("mse", "adam")
+    with pytest.raises(NonFiniteError, match="gru is not finite, gate r, z at time step 5;"):
+        model.fit(x, np.ones((4, 1)), verbose=0)
 
 
 @pytest.mark.parametrize(("gate", "row"), [("r", 0), ("z", 5), ("n", 10)])

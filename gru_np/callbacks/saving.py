@@ -92,6 +92,7 @@ class ModelCheckpoint(Monitor):
                 return
             self.best = value
         path = self.filepath.format(epoch=epoch + 1, **logs)
+        last = self._written[-1] if self._written else ""
         before = [other for other in self._written if other != path]
         self._written = [*before, path]
         while self.keep is not None and len(self._written) > self.keep:
@@ -99,8 +100,8 @@ class ModelCheckpoint(Monitor):
         try:
             self.model.save(path)
         except OSError as error:
-            last = f"; the last good checkpoint is {before[-1]}" if before else ""
-            raise OSError(error.errno, f"{error.strerror}{last}", path) from error
+            good = f"; the last good checkpoint is {last}" if last else ""
+            raise OSError(error.errno, f"{error.strerror}{good}", path) from error
         for other in before[: len(before) + 1 - len(self._written)]:
             with suppress(OSError):  # gone already, or not ours to remove
                 Path(other).unlink()

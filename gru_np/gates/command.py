@@ -1,6 +1,7 @@
 """The command `gru-np gates`: a text, and what the gates of a trained model did with it."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,4 +45,5 @@ def run(args: argparse.Namespace, load: Callable[[str], Sequential]) -> int:
         # The state, unless another signal was asked for.
         axes = plot_unit(read, args.unit, args.show[0] if len(args.show) == 1 else "h")
     axes.figure.savefig(args.out, dpi=150)
+    sys.stdout.write(f"The picture is in {args.out}\n")
     return 0
