@@ -613,6 +613,22 @@ def test_posteriors_are_drawn_over_the_spectrogram(learnt):
     axes = plot_posteriors(transcriber, sounds[0], figure=Figure())
     assert len(axes) == 2
     assert axes[1].images
+    written = [text.get_text() for text in axes[0].texts]
+    assert "".join(written) == transcriber.transcribe(sounds[0]).text
+    assert len({line.get_color() for line in axes[0].lines}) == len(set(written))
+
+
+def test_spelled_words_stand_above_their_letters():
+    pytest.importorskip("matplotlib", reason="needs the extra plot").use("Agg")
+    from matplotlib.figure import Figure
+
+    transcriber = Transcriber.create(FEATURES, Alphabet(" ab"), 4, seed=0)
+    path = np.repeat([0, 2, 3, 0, 1, 3, 0, 2], 3)  # "ab ba", each three steps long
+    transcriber.log_probabilities = lambda x: np.log(0.01 + np.eye(4))[path]
+    axes = plot_posteriors(transcriber, np.zeros(4000), figure=Figure())
+    written = {text.get_text(): text.get_position()[1] for text in axes[0].texts}
+    assert set(written) == {"a", "b", "\u2423", "ab", "ba"}
+    assert written["ab"] == written["ba"] > written["a"]
 
 
 # ------------------------------------------------------------------------------------- commands
