@@ -126,7 +126,15 @@ def build_parser() -> argparse.ArgumentParser:
         "gru-np convert book.safetensors book.onnx",
     )  # fmt: skip
     sub.add_argument("source", metavar="A", help="the file to read")
-    sub.add_argument("target", metavar="B", help="the file to write; its ending says what it is")
+    sub.add_argument(
+        "target", metavar="B",
+        help="the file to write; its ending says what it is: .safetensors, .torch.safetensors (a "
+        "PyTorch state dict), .keras, .weights.h5, .onnx, .py, or none for a folder",
+    )  # fmt: skip
+    sub.add_argument(
+        "--like", metavar="MODEL",
+        help="if A is .weights.h5, which holds no settings: a model with the same layers",
+    )  # fmt: skip
 
     sub = command(
         "export", export, "Write a model as one Python file that needs NumPy alone.",
@@ -169,7 +177,8 @@ def gradcheck(args: argparse.Namespace) -> int:
 
 def convert(args: argparse.Namespace) -> int:
     """Read one kind of file, write another; what cannot move exactly is refused."""
-    model = interop.read(args.source)
+    like = interop.read(args.like) if args.like else None
+    model = interop.read(args.source, like)
     interop.write(model, args.target)
     say(f"{args.target}: {model.count_params():,} parameters")
     return 0

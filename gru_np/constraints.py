@@ -107,6 +107,8 @@ class UnitNorm(Constraint):
         return w / (EPSILON + _length(w, self.axis)).astype(w.dtype)
 
 
+max_norm, non_neg, unit_norm = MaxNorm, NonNeg, UnitNorm  # as Keras spells them too
+
 CONSTRAINTS: dict[str, type[Constraint]] = {
     "MaxNorm": MaxNorm, "NonNeg": NonNeg, "UnitNorm": UnitNorm,
     "max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm,

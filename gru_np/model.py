@@ -283,9 +283,10 @@ class Sequential:
         """
         from gru_np import metrics as metrics_module
 
-        self.loss = losses.get(loss)
-        self.optimizer = optimizers.get(optimizer)
-        self.metrics = [metrics_module.get(metric, self.loss) for metric in metrics or ()]
+        # All three are found before any is set: a wrong name leaves the model as it was.
+        found, chosen = losses.get(loss), optimizers.get(optimizer)
+        self.metrics = [metrics_module.get(metric, found) for metric in metrics or ()]
+        self.loss, self.optimizer = found, chosen
         self.progress = TrainingProgress()
 
     def fit(

@@ -5,7 +5,8 @@
     L1L2    both
 
 A layer takes them as `kernel_regularizer=`, `recurrent_regularizer=`, `bias_regularizer=` or
-`embeddings_regularizer=`, by name ("l2", with Keras' factor 0.01) or with settings, `L2(1e-4)`.
+`embeddings_regularizer=`, by name ("l2", with Keras' factor 0.01) or with settings, `L2(1e-4)`
+or, as Keras spells it too, `l2(1e-4)`.
 """
 
 from typing import Any
@@ -99,6 +100,8 @@ class L2(L1L2):
     def __init__(self, l2: float = 0.01):
         super().__init__(l2=l2)
 
+
+l1, l2, l1_l2 = L1, L2, L1L2  # as Keras spells them too
 
 REGULARIZERS: dict[str, type[Regularizer]] = {
     "L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2, "l1_l2": L1L2,

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import assert_close
 
-from gru_np import Sequential, cli
+from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, cli, interop
 
 TEXT = "the cat sat on the mat. the dog ate the cat's hat.\n" * 60
 SMALL = ["--units", "8", "--embedding", "4", "--batch-size", "4", "--length", "16"]
@@ -196,6 +197,43 @@ def test_a_model_is_exported_and_converted(trained, tmp_path, capsys):
     assert cli.main(["convert", str(path), str(folder)]) == 0
     assert (folder / "config.json").exists()
     assert cli.main(["convert", str(path), str(tmp_path / "model.docx")]) == 2
+
+
+def test_convert_leads_from_every_form_to_every_other(tmp_path, capsys):
+    pytest.importorskip("h5py")
+    pytest.importorskip("onnx")
+    forms = {
+        ".safetensors": [], ".torch.safetensors": [], ".keras": [], ".onnx": [], "-folder": [],
+        ".weights.h5": ["--like", str(tmp_path / "own.safetensors")],
+    }  # fmt: skip
+    model = Sequential(
+        [Embedding(9, 3), GRU(4, return_sequences=True), Bidirectional(GRU(2)), Dense(5)], seed=0
+    )
+    model.build((None, None))
+    model.save(tmp_path / "own.safetensors")
+    x = np.arange(8).reshape(2, 4)
+    for source, options in forms.items():
+        a = tmp_path / f"a{source}"
+        assert cli.main(["convert", str(tmp_path / "own.safetensors"), str(a)]) == 0
+        for target in [*forms, ".py"]:
+            b = tmp_path / f"b-of{source.replace('.', '-')}{target}"
+            assert cli.main(["convert", str(a), str(b), *options]) == 0, capsys.readouterr().err
+            if target == ".py":
+                subprocess.run([sys.executable, str(b)], check=True, capture_output=True)
+                continue
+            like = Sequential.load(tmp_path / "own.safetensors")
+            found = interop.read(b, like if target == ".weights.h5" else None)
+            if source == ".torch.safetensors" or target == ".torch.safetensors":
+                # A state dict does not say whether what follows sees the last step or all.
+                assert [w.tolist() for w in found.get_weights()] == [
+                    w.tolist() for w in model.get_weights()
+                ]
+            else:
+                np.testing.assert_array_equal(found.predict(x), model.predict(x))
+    assert cli.main(["convert", str(a), str(tmp_path / "c.onnx")]) == 2
+    assert "holds weights and no settings" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path / "own.safetensors"), "c", *options]) == 2
+    assert "says itself what it holds" in capsys.readouterr().err
 
 
 def test_every_command_explains_itself_with_an_example(capsys):

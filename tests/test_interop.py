@@ -25,6 +25,7 @@ from gru_np import (
     interop,
 )
 from gru_np.interop import ConversionError, layouts
+from gru_np.layers import Reshape
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 import make_interop as golden
@@ -259,6 +260,12 @@ REFUSED_STATES = {
         lambda r: linear(r, "table", 2, 2, bias=False) | gru_state(r, prefix="rnn."),
         "tables or products",
     ),
+    "no first layer": (
+        lambda r: {k.replace("l0", "l1"): a for k, a in gru_state(r).items()}, "no weight_ih_l0",
+    ),
+    "thirteen modules in any order": (
+        lambda r: {f"m{k:02}.weight": np.ones((3, 2 + k)) for k in range(13)}, r"need order=",
+    ),
     "integers": (lambda r: gru_state(r) | {"weight_ih_l0": np.ones((12, 2), int)}, "floats"),
     "nothing": (lambda r: {}, "found none"),
 }  # fmt: skip
@@ -311,6 +318,10 @@ REFUSED_BY_TORCH = {
     "backwards alone": (GRU(4, go_backwards=True), "go_backwards"),
     "a merge": (Bidirectional(GRU(4), merge_mode="sum"), "merge_mode='sum'"),
     "a shift without a scale": (LayerNormalization(scale=False), "bias without a weight"),
+    "zoneout": (GRU(4, zoneout=0.1), "zoneout=0.1 .*PyTorch cannot express"),
+    "normalisation inside": (GRU(4, layer_norm=True), "layer_norm=True"),
+    "a learned state": (GRU(4, learn_initial_state=True), "learn_initial_state=True"),
+    "a change of shape": (Reshape((-1, 1)), "no module of PyTorch's is known"),
 }
 
 
@@ -320,6 +331,23 @@ def test_what_pytorch_cannot_express_is_refused(case):
     layer.build((None, None, 2), np.float32, np.random.default_rng(0))
     with pytest.raises(ConversionError, match=sentence):
         interop.to_torch(layer)
+
+
+def test_weights_that_do_not_fit_their_layers_are_refused(rng):
+    state = gru_state(rng, prefix="rnn.") | linear(rng, "out", 3, 4)
+    with pytest.raises(ConversionError, match=r"out after a layer with 4 features .* found W"):
+        interop.from_torch(state | {"out.bias": np.ones(2)})
+
+
+def test_the_call_of_torchs_gru_refuses_lengths_and_names_that_do_not_fit():
+    gru = interop.TorchGRU(2, 4, seed=0)
+    x = np.ones((5, 3, 2), np.float32)
+    for lengths in ([1, 2], [1, 2, 6], [-1, 2, 3]):
+        with pytest.raises(ValueError, match=r"lengths must be 3 numbers in 0\.\.5"):
+            gru(x, lengths=lengths)
+    state = gru.state_dict() | {"weight_ih_l1": np.ones((12, 4))}
+    with pytest.raises(ValueError, match="differs in weight_ih_l1"):
+        gru.load_state_dict(state)
 
 
 def test_models_must_be_built_before_they_move(tmp_path):
@@ -515,7 +543,7 @@ def test_a_folder_keeps_the_model_to_the_bit(rng, tmp_path):
     assert again.extras == model.extras
 
 
-def test_a_folder_that_does_not_hold_together_is_refused(rng, tmp_path):
+def test_a_folder_that_does_not_hold_together_is_refused(rng, tmp_path, monkeypatch):
     interop.save_pretrained(language_model(rng), tmp_path / "a")
     config = tmp_path / "a" / "config.json"
     text = config.read_text()
@@ -532,6 +560,9 @@ def test_a_folder_that_does_not_hold_together_is_refused(rng, tmp_path):
     config.write_text(text)
     (tmp_path / "a" / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(CheckpointError):
+        interop.from_pretrained(tmp_path / "a")
+    monkeypatch.setattr("gru_np.interop.standalone._MAX_CONFIG", 99)
+    with pytest.raises(ConversionError, match="at most 99 bytes"):
         interop.from_pretrained(tmp_path / "a")
     with pytest.raises(ConversionError, match="cannot be used"):
         interop.from_pretrained(tmp_path / "nowhere")
@@ -559,6 +590,30 @@ def test_read_and_write_choose_by_the_ending(rng, tmp_path):
     (tmp_path / "m.pt").touch()
     with pytest.raises(ConversionError, match="pickle"):
         interop.read(tmp_path / "m.pt")
+
+
+def test_a_file_of_ours_that_is_damaged_is_not_taken_for_another_librarys(rng, tmp_path):
+    interop.write(language_model(rng), tmp_path / "m.safetensors")
+    data = bytearray((tmp_path / "m.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError):
+        interop.read(tmp_path / "m.safetensors")
+
+
+def test_a_file_with_a_single_cell_is_no_model(rng, tmp_path):
+    cell = GRUCell(4)
+    cell.build((None, 2), np.float32, rng)
+    checkpoint.save(tmp_path / "c.torch.safetensors", {}, interop.to_torch(cell))
+    with pytest.raises(ConversionError, match="a single cell"):
+        interop.read(tmp_path / "c.torch.safetensors")
+
+
+def test_the_python_file_has_no_code_for_layers_it_does_not_know(tmp_path):
+    model = Sequential([Reshape((-1, 1)), GRU(4)])
+    model.build((None, None, 2))
+    with pytest.raises(ConversionError, match="no code for reshape"):
+        interop.export_standalone(model, tmp_path / "m.py")
 
 
 def write_safetensors(file, arrays):

@@ -12,6 +12,7 @@ from test_interop import everything, language_model, randomised, same_weights
 
 from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, interop
 from gru_np.interop import ConversionError
+from gru_np.layers import Reshape
 
 # Keras itself calls NumPy in ways that NumPy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -70,6 +71,42 @@ def test_a_mask_that_keras_would_not_turn_round_is_refused(h5py, rng, tmp_path):
         interop.to_keras(everything(rng), tmp_path / "m.keras")
 
 
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (GRU(3, zoneout=0.1), "zoneout=0.1 .*Keras cannot express"),
+        (GRU(3, layer_norm=True), "layer_norm=True"),
+        (GRU(3, learn_initial_state=True), "learn_initial_state=True"),
+        (Reshape((-1, 2)), "no layer of Keras' is known for reshape"),
+    ],
+)
+def test_what_keras_cannot_express_is_refused(h5py, tmp_path, layer, sentence):
+    model = Sequential([layer])
+    model.build((None, None, 2))
+    with pytest.raises(ConversionError, match=sentence):
+        interop.to_keras(model, tmp_path / "m.keras")
+
+
+def test_settings_that_are_packed_to_fill_the_memory_are_not_unpacked(h5py, rng, tmp_path):
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    archive(path, lambda text: b" " * 2**26 + text, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**18
+    with pytest.raises(ConversionError, match="must have at most 16777216 bytes"):
+        interop.from_keras(path)
+
+
+def test_names_in_an_archive_lead_nowhere(h5py, rng, tmp_path):
+    path = tmp_path / "m.keras"
+    interop.to_keras(language_model(rng), path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("../../out.txt", "gone")
+        file.writestr("assets/evil.pkl", b"cos\nsystem\n(S'touch gone'\ntR.")
+    before = sorted(tmp_path.parent.rglob("*"))
+    interop.from_keras(path)
+    assert sorted(tmp_path.parent.rglob("*")) == before
+
+
 # ------------------------------------------------------------------------------- hostile archives
 
 
@@ -121,6 +158,20 @@ BAD_CONFIGS = {
         set_config(activation={"class_name": "function", "config": "evil", "module": "os"}),
         "activation 'function'",
     ),
+    "a wrapper around another layer": (
+        edit(lambda t: gru_entry(t).update(
+            class_name="TimeDistributed",
+            config={"name": "t", "layer": {"class_name": "GRU", "config": {}}},
+        )),
+        "TimeDistributed around GRU",
+    ),
+    "a norm without a mean": (
+        edit(lambda t: gru_entry(t).update(
+            class_name="LayerNormalization", config={"name": "n", "rms_scaling": True}
+        )),
+        "subtracts no mean",
+    ),
+    "more settings than memory": (lambda text: b" " * 2**24 + text, "must have at most 16777216"),
     "other units": (set_config(units=5), r"gru: the settings call for arrays \(3, 15\)"),
     "huge units": (set_config(units=10**9), "the settings call for arrays"),
     "units that would fill the memory": (set_config(units=10**5), "the settings call for arrays"),

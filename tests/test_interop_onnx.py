@@ -402,6 +402,170 @@ def test_a_small_graph_cannot_ask_for_terabytes(onnx):
             reader(proto)
 
 
+def small_graph(onnx, nodes, outputs=("y",), **constants):
+    """A graph of a few nodes between x (batch, time, 3) and its outputs."""
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, inputs, [out], **settings)
+            for kind, inputs, out, settings in nodes
+        ],
+        "small",
+        [helper.make_tensor_value_info("x", 1, [None, None, 3])],
+        [helper.make_tensor_value_info(name, 1, None) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+COLUMN = np.ones((20_000, 1), np.float32)
+GREEDY = {
+    "an outer product": [("MatMul", ["c", "r"], "y", {})],
+    "a sum that broadcasts": [("Add", ["c", "r"], "y", {})],
+    "a table looked up again and again": [("Gather", ["r", "i"], "y", {"axis": 0})],
+    "one that doubles": [
+        ("Concat", [f"c{k}" if k else "c"] * 2, f"c{k + 1}", {"axis": 0}) for k in range(40)
+    ],
+}
+
+
+@pytest.mark.parametrize("case", GREEDY)
+def test_a_small_graph_cannot_grow_without_bound(onnx, case):
+    nodes = [*GREEDY[case]]
+    constants = {"c": COLUMN, "r": COLUMN.T, "i": np.zeros(20_000, np.int64)}
+    graph = small_graph(onnx, nodes, [nodes[-1][2]], **constants)
+    for reader in (
+        interop.from_onnx,
+        lambda p: interop.onnx_run(p, {"x": np.ones((1, 1, 3), "f")}),
+    ):
+        with pytest.raises(ConversionError, match="must have at most"):
+            reader(graph)
+
+
+def test_a_graph_whose_input_is_fixed_to_a_size_beyond_memory_is_not_run(onnx):
+    graph = graph_of_one(onnx)
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 10**9
+    with pytest.raises(ConversionError, match="too many numbers to run the graph with"):
+        interop.from_onnx(graph)
+    assert len(interop.from_onnx(graph, check=False).layers) == 1
+
+
+def test_damaged_graphs_get_one_sentence_and_never_another_error(onnx, rng):
+    whole = interop.to_onnx(language_model(rng)).SerializeToString()
+    for _ in range(300):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 3):
+            data[at] = rng.integers(256)
+        try:
+            interop.from_onnx(bytes(data))
+        except ConversionError as error:
+            assert len(str(error)) < 1000
+
+
+W3, R4 = np.ones((1, 12, 3), np.float32), np.ones((1, 12, 4), np.float32)
+GRU_NODE = ("GRU", ["x", "W", "R"], "Y", {"hidden_size": 4})
+GRU_AND = {"W": W3, "R": R4}
+REFUSED_GRAPHS = {
+    "an activation at the input": ([("Tanh", ["x"], "y", {})], {}, "alone at the input"),
+    "no layer at all": ([("Identity", ["x"], "y", {})], {}, "expected a GRU in the graph"),
+    "nothing computes the output": ([("Identity", ["x"], "z", {})], {}, "computes 'y'"),
+    "nothing computes an input": ([("Tanh", ["z"], "y", {})], {}, "computes 'z'"),
+    "two activations in a row": (
+        [("Tanh", ["x"], "t", {}), ("Relu", ["t"], "y", {})], {}, "what is not a layer",
+    ),
+    "a scaled product": (
+        [("Gemm", ["x", "M"], "y", {"alpha": 0.5})], {"M": np.ones((3, 2), "f")}, "is scaled",
+    ),
+    "a difference": ([("Sub", ["x", "c"], "y", {})], {"c": np.ones(3, "f")}, "no.*part of a layer"),
+    "an activation after a GRU": (
+        [GRU_NODE, ("Tanh", ["Y"], "y", {})], GRU_AND, "after a Dense only",
+    ),
+    "a normalisation over time": (
+        [("LayerNormalization", ["x", "g"], "y", {"axis": 1})], {"g": np.ones(3, "f")},
+        "not over the last axis",
+    ),
+    "the first step alone": (
+        [GRU_NODE, ("Gather", ["Y", "i"], "y", {"axis": 0})], GRU_AND | {"i": np.array(0)},
+        "not its last step",
+    ),
+    "weights that are computed": (
+        [("Transpose", ["x"], "W", {}), ("GRU", ["x", "W", "R"], "y", {"hidden_size": 4})],
+        {"R": R4}, "not constants of the graph",
+    ),
+    "two values side by side": (
+        [("Cast", ["x"], "e", {"to": 1}), ("Concat", ["x", "p"], "both", {"axis": 2}),
+         ("GRU", ["both", "W", "R"], "y", {"hidden_size": 4})],
+        GRU_AND | {"p": np.ones((1, 1, 1), "f")}, "side by side",
+    ),
+    "the last step of both directions": (
+        [("GRU", ["x", "W", "R"], "Y", {"hidden_size": 4, "direction": "bidirectional"}),
+         ("Gather", ["Y", "i"], "y", {"axis": 0})],
+        {"W": np.ones((2, 12, 3), "f"), "R": np.ones((2, 12, 4), "f"), "i": np.array(-1)},
+        "own last state",
+    ),
+    "weights of a wrong rank": (
+        [("GRU", ["x", "W", "R"], "y", {"hidden_size": 4})],
+        {"W": W3, "R": np.ones(12, np.float32)}, "cannot be followed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED_GRAPHS)
+def test_graphs_that_are_no_row_of_layers_are_refused(onnx, case):
+    nodes, constants, sentence = REFUSED_GRAPHS[case]
+    with pytest.raises(ConversionError, match=sentence):
+        interop.from_onnx(small_graph(onnx, nodes, **constants))
+
+
+def test_a_mask_that_no_embedding_makes_is_refused(onnx, rng):
+    graph = interop.to_onnx(MODELS["everything, masked"](rng))
+    del graph.graph.node[next(i for i, n in enumerate(graph.graph.node) if n.op_type == "Gather")]
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("embedding/y", 1, [None, None, 3]))
+    with pytest.raises(ConversionError, match="a mask that no Embedding makes"):
+        interop.from_onnx(graph)
+
+
+def test_operators_over_other_axes_are_refused_when_run(onnx):
+    x = np.ones((2, 4, 3), np.float32)
+    for node, sentence in (
+        (("LayerNormalization", ["x", "g"], "y", {"axis": 1}), "LayerNormalization must be over"),
+        (("Softmax", ["x"], "y", {"axis": 0}), "Softmax must be over"),
+        (("Constant", [], "y", {"value_string": "words"}), "neither numbers nor a tensor"),
+    ):
+        with pytest.raises(ConversionError, match=sentence):
+            interop.onnx_run(small_graph(onnx, [node], g=np.ones(3, "f")), {"x": x})
+
+
+def test_sparse_numbers_and_files_beyond_protobuf_are_refused(onnx, tmp_path, monkeypatch):
+    graph = small_graph(onnx, [("Identity", ["x"], "y", {})])
+    graph.graph.sparse_initializer.add()
+    with pytest.raises(ConversionError, match="sparse"):
+        interop.onnx_run(graph, {})
+    (tmp_path / "m.onnx").write_bytes(bytes(100))
+    monkeypatch.setattr(onnx_ops, "_MAX_BYTES", 99)
+    with pytest.raises(ConversionError, match="must have at most 99 bytes"):
+        interop.from_onnx(tmp_path / "m.onnx")
+
+
+def test_layers_that_the_operator_set_lacks_are_refused(onnx):
+    from gru_np.layers import Reshape
+
+    for layers, shape, sentence in (
+        ([Reshape((-1, 2)), GRU(3)], (None, None, 2), "no operator is known for reshape"),
+        (
+            [Bidirectional(GRU(3), backward_layer=GRU(3, go_backwards=True, reset_after=False))],
+            (None, None, 2), "one reset_after",
+        ),
+        ([GRU(3, zoneout=0.1)], (None, None, 2), "zoneout=0.1"),
+        ([GRU(3, layer_norm=True)], (None, None, 2), "layer_norm=True"),
+        ([GRU(3, learn_initial_state=True)], (None, None, 2), "learn_initial_state=True"),
+    ):  # fmt: skip
+        model = Sequential(layers)
+        model.build(shape)
+        with pytest.raises(ConversionError, match=sentence):
+            interop.to_onnx(model)
+
+
 def test_missing_and_unknown_inputs_are_named(onnx, rng):
     graph = interop.to_onnx(language_model(rng))
     with pytest.raises(ValueError, match="missing x"):

@@ -347,3 +347,12 @@ def test_padding_that_all_rows_share_costs_no_steps_and_changes_nothing(settings
     gradients_plain["initial_state"] = gradients_plain["initial_state"] + dh0
     for name, gradient in gradients.items():
         assert_close(gradient, gradients_plain[name], "rounding")
+
+
+def test_an_argument_that_does_not_exist_is_named_with_its_layer():
+    with pytest.raises(TypeError, match="GRU: there is no argument 'unit'"):
+        GRU(4, unit=3)
+    with pytest.raises(
+        TypeError, match=r"Dense: there is no argument 'input_shape'; the first batch"
+    ):
+        Dense(4, input_shape=(3,))

@@ -674,3 +674,13 @@ def test_a_step_that_does_not_fit_gets_a_sentence(x, change, message, compiled, 
     _, state = model.step(np.ones((2, 3)))
     with pytest.raises(ValueError, match=message):
         model.step(x, state if change is None else change(state))
+
+
+def test_a_wrong_name_given_to_compile_leaves_the_model_as_it_was():
+    model = Sequential([Dense(2)])
+    model.compile("mse", "adam")
+    before = model.loss, model.optimizer, model.metrics
+    for wrong in (("msee", "sgd"), ("mae", "sdg"), ("mae", "sgd", ["acuracy"])):
+        with pytest.raises(ValueError, match="did you mean"):
+            model.compile(*wrong)
+    assert (model.loss, model.optimizer, model.metrics) == before

@@ -107,10 +107,12 @@ def plot_gates(
             interpolation="nearest",
         )  # fmt: skip
         bar = axis.figure.colorbar(image, ax=axis, pad=0.012, aspect=12, ticks=[low, high])
-        bar.set_label(SIGNALS[name], fontsize=9)
-        bar.ax.tick_params(labelsize=8)
-        axis.set_ylabel("unit", fontsize=9)
-        _label_units(axis, chosen)
+        tall = _points_tall(axis)
+        longest = max(len(SIGNALS[other]) for other in of)
+        bar.set_label(SIGNALS[name], fontsize=min(9.0, tall / (0.55 * longest)))
+        bar.ax.tick_params(labelsize=min(8.0, tall / 4))
+        axis.set_ylabel("unit", fontsize=min(9.0, tall / 3))
+        _label_units(axis, chosen, tall)
         axis.tick_params(length=2)
         if k == 0:
             _label_steps(axis, labels)
@@ -119,8 +121,14 @@ def plot_gates(
     return axes
 
 
-def _label_units(axis: Any, units: Array) -> None:
-    every = -(-len(units) // 16)
+def _points_tall(axis: Any) -> float:
+    """Give the height of an axis in points."""
+    return float(72 * axis.get_position().height * axis.figure.get_size_inches()[1])
+
+
+def _label_units(axis: Any, units: Array, tall: float) -> None:
+    """Write the numbers of units beside a map: all of them, or as many as there is room for."""
+    every = -(-len(units) // int(np.clip(tall / 9, 1, 16)))
     axis.set_yticks(range(0, len(units), every), units[::every], fontsize=7)
 
 

@@ -2,27 +2,33 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gru_np import checkpoint
 from gru_np.interop.common import ConversionError
 from gru_np.interop.keras import from_keras, to_keras
 from gru_np.interop.onnx import from_onnx, to_onnx
-from gru_np.interop.pytorch import from_torch
+from gru_np.interop.pytorch import from_torch, to_torch
 from gru_np.interop.standalone import export_standalone, from_pretrained, save_pretrained
 from gru_np.model import Sequential
 
-_READABLE = ".safetensors (ours or a PyTorch state dict), .keras, .onnx, or a folder"
-_WRITABLE = ".safetensors, .keras, .weights.h5, .onnx, .py, or a folder (no ending)"
+_STATE_DICT = ".torch.safetensors"
+_READABLE = ".safetensors (ours or a PyTorch state dict), .keras, .weights.h5, .onnx, or a folder"
+_WRITABLE = f".safetensors, {_STATE_DICT}, .keras, .weights.h5, .onnx, .py, or a folder (no ending)"
 
 
-def read(path: Any) -> Sequential:
+def read(path: Any, like: Sequential | None = None) -> Sequential:
     """Read a model from a file or folder, by the ending of its name.
 
     Parameters
     ----------
     path : path
-        `.safetensors` (ours, or a PyTorch state dict), `.keras`, `.onnx`, or a folder.
+        `.safetensors` (ours, or a PyTorch state dict), `.keras`, `.onnx`, or a folder; with `like`,
+        `.weights.h5` too.
+    like : Sequential, optional
+        For `.weights.h5`, which holds no settings: a built model with the same layers. It takes
+        the weights and is what is returned.
 
     Returns
     -------
@@ -49,12 +55,19 @@ def read(path: Any) -> Sequential:
         return from_pretrained(name)
     if not os.path.exists(name):
         raise ConversionError(f"read: there is no file {name}")
+    if like is not None:
+        if not name.endswith(".weights.h5"):
+            raise ConversionError(
+                f"read: like is for .weights.h5; {name} says itself what it holds"
+            )
+        return from_keras(name, into=like)
     if name.endswith(".safetensors"):
-        try:
-            return Sequential.load(name)
-        except checkpoint.CheckpointError:
-            if "gru_np" in checkpoint.read_tensors(name)[0]:
-                raise
+        if not name.endswith(_STATE_DICT):
+            try:
+                return Sequential.load(name)
+            except checkpoint.CheckpointError:
+                if "gru_np" in checkpoint.read_tensors(name)[0]:
+                    raise
         made = from_torch(name)
         if not isinstance(made, Sequential):
             raise ConversionError(f"read: {name} holds a single cell; use interop.from_torch")
@@ -79,8 +92,9 @@ def write(model: Sequential, path: Any) -> None:
     model : Sequential
         Built.
     path : path
-        `.safetensors` (ours), `.keras`, `.weights.h5`, `.onnx`, `.py`, or a name without an ending
-        for a folder.
+        `.safetensors` (ours), `.torch.safetensors` (a PyTorch state dict, for
+        `safetensors.torch.load_file`), `.keras`, `.weights.h5`, `.onnx`, `.py`, or a name without
+        an ending for a folder.
 
     Raises
     ------
@@ -91,6 +105,8 @@ def write(model: Sequential, path: Any) -> None:
     ending = os.path.splitext(name)[1]
     if name.endswith((os.sep, "/")) or os.path.isdir(name) or not ending:
         save_pretrained(model, name)
+    elif name.endswith(_STATE_DICT):
+        checkpoint.save(Path(name), {}, to_torch(model))
     elif ending == ".safetensors":
         model.save(name)
     elif ending in (".keras", ".h5"):

@@ -8,6 +8,7 @@ feature, 1 where a step does not count, with the weight 10,000 in the rows of z.
 σ(a + 10000) = 1 and h' = (1 - z) ⊙ n + z ⊙ h is h: the step copies the state, wherever it stands.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Shape
+from gru_np._checks import spell
 from gru_np._replace import replace_file
 from gru_np.interop import layouts, onnx_ops
 from gru_np.interop.common import (
@@ -35,6 +37,7 @@ from gru_np.model import Sequential
 OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
 _COPY = 1e4  # added to the pre-activation of z where a step must copy the state
+_MAX_FIXED = 2**24  # numbers of an input whose size the graph itself fixes
 _LAST = np.iinfo(np.int64).min  # the end of a slice that runs down to the first element
 
 # Ours, ONNX' name, its alpha and beta.
@@ -435,10 +438,17 @@ def from_onnx(model: Any, *, check: bool = True) -> Sequential:
     [GRU(units=4)]
     """
     proto = onnx_ops.load("from_onnx", model)
-    reader = _Reader(proto)
-    made = assemble("from_onnx", reader.read())
-    if check:
-        reader.check(made)
+    try:
+        reader = _Reader(proto)
+        made = assemble("from_onnx", reader.read())
+        if check:
+            reader.check(made)
+    except ConversionError:
+        raise
+    except (
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+    ) as error:  # fmt: skip
+        raise ConversionError(f"from_onnx: the graph cannot be followed: {error}") from error
     return made
 
 
@@ -452,11 +462,12 @@ class _Reader:
         self.source: dict[str, Any] = {}
         # What depends on the sizes of the input alone, or on nothing: no data passes through it.
         self.sizes: set[str] = set()
+        room = onnx_ops.room(proto, {})
         for node in proto.graph.node:
             self.source.update({name: node for name in node.output if name})
             names = [name for name in node.input if name]
             if all(name in self.constants for name in names):
-                onnx_ops.run_node(node, self.version, self.constants)
+                onnx_ops.run_node(node, self.version, self.constants, room)
             elif node.op_type == "Shape" or all(self.is_still(name) for name in names):
                 self.sizes.update(node.output)
         self.rows: list[tuple[Layer, dict[str, Array]]] = []
@@ -689,6 +700,13 @@ class _Reader:
         """Run the whole graph and the model on random input, batch first or time first."""
         value = next(v for v in self.graph_inputs if v.name == self.input)
         fixed = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for other in self.graph_inputs:
+            sizes = [d.dim_value or 1 for d in other.type.tensor_type.shape.dim]
+            if math.prod(sizes) > _MAX_FIXED:
+                raise ConversionError(
+                    f"from_onnx: the input {other.name!r} is fixed to {spell(tuple(sizes))}, too "
+                    f"many numbers to run the graph with; pass check=False to do without"
+                )
         error: ConversionError | None = None
         for time_first in (False, True):
             sizes = [*fixed, 0, 0][:2]

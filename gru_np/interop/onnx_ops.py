@@ -19,7 +19,10 @@ from gru_np.interop.common import ConversionError, require_package
 from gru_np.interop.layouts import from_onnx_arrays
 from gru_np.layers.dense import softmax
 
-_MAX_BYTES = 2**31  # protobuf allows no more
+_MAX_BYTES = 2**31  # of a file; protobuf allows no more
+# What a graph may hold while it runs: this, or so many times what comes in, if that is more. A few
+# bytes of a hostile file can ask for terabytes; logits are a hundred times their model and tokens.
+_LEAST_ROOM, _ROOM_PER_BYTE = 2**28, 2**10
 
 # ------------------------------------------------------------------------------- activations
 # name: (function of a, alpha, beta; their defaults). What takes an alpha or a beta takes them, in
@@ -219,19 +222,8 @@ def _softmax(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
     return softmax(x[0])
 
 
-def _asked_size(sizes: Any, dtype: Any) -> tuple[int, ...]:
-    """Give a shape that stands in the graph, unless a few bytes of file ask for gigabytes."""
-    shape = tuple(int(size) for size in sizes)
-    if math.prod(shape) * np.dtype(dtype).itemsize > _MAX_BYTES:
-        raise ConversionError(
-            f"onnx: an array of shape {spell(shape)} must have at most {_MAX_BYTES} bytes"
-        )
-    return shape
-
-
 def _expand(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
-    shape = np.broadcast_shapes(x[0].shape, _asked_size(x[1], x[0].dtype))
-    return np.broadcast_to(x[0], shape)
+    return np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, tuple(map(int, x[1]))))
 
 
 def _cast(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
@@ -242,7 +234,23 @@ def _cast(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
 
 def _constant_of_shape(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
     value = a.get("value", np.zeros(1, np.float32))
-    return np.full(_asked_size(x[0], value.dtype), value.reshape(-1)[0], value.dtype)
+    return np.full(tuple(map(int, x[0])), value.reshape(-1)[0], value.dtype)
+
+
+def _numbers_to_come(kind: str, a: Mapping[str, Any], x: Sequence[Any]) -> int:
+    """Count the numbers in the result of an operator that can make more of them than it is fed."""
+    shapes = [np.shape(one) for one in x if one is not None]
+    sizes = [math.prod(shape) for shape in shapes]
+    if kind in ("Add", "Sub", "Mul", "Equal"):
+        return math.prod(np.broadcast_shapes(*shapes))
+    if kind in ("MatMul", "Gemm", "GRU"):  # (..., k) by (k, ...)
+        k = shapes[0][0 if a.get("transA", 0) else -1]
+        return sizes[0] * sizes[1] // max(1, k * k)
+    if kind == "Gather":
+        return sizes[0] * sizes[1] // max(1, shapes[0][a.get("axis", 0)])
+    if kind in ("Expand", "ConstantOfShape"):
+        return math.prod(int(size) for size in x[-1]) * (sizes[0] if kind == "Expand" else 1)
+    return sum(sizes)
 
 
 def _constant(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
@@ -326,6 +334,11 @@ def load(who: str, source: Any) -> Any:
                 f"of node {node.name or node.output[0]!r} is not known"
             )
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+    known = {value.name for value in [*source.graph.input, *source.graph.initializer]} | {""}
+    for node in source.graph.node:
+        _require_computed(who, known, node.input)
+        known |= set(node.output)
+    _require_computed(who, known, [value.name for value in source.graph.output])
     if source.graph.sparse_initializer:
         raise ConversionError(f"{who}: sparse initializers are not known")
     for tensor in tensors:
@@ -335,6 +348,20 @@ def load(who: str, source: Any) -> Any:
                 "is not opened; save the model with them inside"
             )
     return source
+
+
+def _require_computed(who: str, known: set[str], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConversionError(
+                f"{who}: nothing before the place that needs it computes {name!r}"
+            )
+
+
+def room(model: Any, inputs: Mapping[str, Array]) -> int:
+    """Give how many bytes the arrays of a graph may take while it runs."""
+    enter = model.ByteSize() + sum(array.nbytes for array in inputs.values())
+    return max(_LEAST_ROOM, _ROOM_PER_BYTE * int(enter))
 
 
 def opset(model: Any) -> int:
@@ -350,32 +377,49 @@ def attributes_of(node: Any, version: int) -> dict[str, Any]:
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            value = onnx.numpy_helper.to_array(value)
+            value = _array_of(value)
         elif isinstance(value, bytes):
-            value = value.decode()
+            value = value.decode(errors="replace")
         elif isinstance(value, list) and value and isinstance(value[0], bytes):
-            value = [text.decode() for text in value]
+            value = [text.decode(errors="replace") for text in value]
         elif not isinstance(value, int | float | list | str):
             value = list(value)
         found[attribute.name] = value
     return found
 
 
-def initializers_of(model: Any) -> dict[str, Array]:
-    """Give the constants of the graph."""
+def _array_of(tensor: Any) -> Array:
     import onnx
 
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError) as error:
+        raise ConversionError(
+            f"onnx: the numbers of {tensor.name} cannot be read: {error}"
+        ) from error
 
 
-def run_node(node: Any, version: int, values: dict[str, Any]) -> None:
-    """Compute one node's outputs from values into values."""
+def initializers_of(model: Any) -> dict[str, Array]:
+    """Give the constants of the graph."""
+    return {tensor.name: _array_of(tensor) for tensor in model.graph.initializer}
+
+
+def run_node(node: Any, version: int, values: dict[str, Any], room: int) -> None:
+    """Compute one node's outputs from values into values, which may take `room` bytes."""
     inputs = [values[name] if name else None for name in node.input]
     try:
-        result = OPERATORS[node.op_type](attributes_of(node, version), inputs)
+        attributes = attributes_of(node, version)
+        held = sum(array.nbytes for array in values.values() if array.base is None)
+        more = _numbers_to_come(node.op_type, attributes, inputs)
+        if held + more * max((x.itemsize for x in inputs if x is not None), default=8) > room:
+            raise ConversionError(
+                f"onnx: {node.op_type} {node.name or node.output[0]!r} would make {more:,} numbers "
+                f"of a graph whose arrays must have at most {room:,} bytes"
+            )
+        result = OPERATORS[node.op_type](attributes, inputs)
     except ConversionError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"onnx: {node.op_type} {node.name or node.output[0]!r} cannot be computed from "
             f"{', '.join(spell(x.shape) for x in inputs if x is not None)}: {error}"
@@ -446,8 +490,9 @@ def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
             f"onnx_run: the inputs are {', '.join(names)}; "
             + (f"missing {', '.join(missing)}" if missing else f"got {', '.join(unknown)}")
         )
-    values |= {name: np.asarray(array) for name, array in inputs.items()}
-    version = opset(model)
+    given = {name: np.asarray(array) for name, array in inputs.items()}
+    values |= given
+    version, most = opset(model), room(model, given)
     for node in model.graph.node:
-        run_node(node, version, values)
+        run_node(node, version, values, most)
     return {output.name: values[output.name] for output in model.graph.output}

@@ -292,6 +292,11 @@ def _parts_of_state(state: Mapping[str, Any], kinds: dict[str, str]) -> list[Par
 
 def _kind(name: str, arrays: dict[str, Array], kinds: dict[str, str]) -> str:
     if all(_STACK_KEY.fullmatch(key) for key in arrays):
+        if not {"weight_ih_l0", "weight_hh_l0"} <= set(arrays):
+            raise ConversionError(
+                f"{_WHO}: {name or 'GRU'} has an incomplete set of keys: no weight_ih_l0 and "
+                f"weight_hh_l0 among {', '.join(arrays)}"
+            )
         return "GRU"
     if set(arrays) <= set(TORCH_NAMES) and "weight_ih" in arrays:
         return "GRUCell"

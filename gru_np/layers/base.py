@@ -89,7 +89,21 @@ class Layer:
 
     random: Any = True
 
-    def __init__(self, *, seed: int | None = None, name: str | None = None, trainable: bool = True):
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+        **unknown: Any,
+    ):
+        if unknown:
+            who, word = type(self).__name__, next(iter(unknown))
+            advice = {
+                "input_shape": "; the first batch tells, or model.build((None, time, features))",
+                "dtype": "; a Sequential has a dtype for all its layers",
+            }
+            raise TypeError(f"{who}: there is no argument {word!r}{advice.get(word, '')}")
         self.seed = seed
         self.name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         self.trainable = trainable
