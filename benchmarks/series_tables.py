@@ -301,8 +301,8 @@ def write_tables(results: dict[str, Any], folder: Path, readme: Path = README) -
         "# Series and sequences", "",
         "Written by `python -m benchmarks.results_series`. Ours and torch's begin with the same "
         "weights and see the same batches, dropout masks, schedule and stopping; persistence, "
-        "drift and seasonal naive need no model. Where torch has no number it was not trained to the "
-        "end; the last table has what it was trained for. One thread; seconds are of a machine "
+        "drift and seasonal naive need no model. Where torch has no number it was not trained to "
+        "the end; the last table has what it was trained for. One thread; seconds are of a machine "
         "that others used too.", "", *short, "",
         "## One column of a series, ours / torch's", "",
         "One GRU of 64 units, quantile loss, the default settings of `Forecaster`; the last fifth "
