@@ -6,6 +6,8 @@
     corpus.py      read_text; python_corpus, the text that every Python brings along
     vectors.py     load_vectors: word vectors of word2vec, GloVe and FastText
     generation.py  generate, generate_batch, generate_beams, predict_next
+    voice.py       a model and its tokenizer as one
+    writing.py     the loop that writes; Piece, Generated
 
 The three tokenizers share what a language model needs: `encode`, `decode`, `decoder`, `tokens`,
 `vocab_size`, `special_ids`, and a config that is plain JSON (`tokenizer_config`,
@@ -13,14 +15,7 @@ The three tokenizers share what a language model needs: `encode`, `decode`, `dec
 """
 
 from gru_np.text.corpus import Corpus, python_corpus, read_text
-from gru_np.text.generation import (
-    Generated,
-    Piece,
-    generate,
-    generate_batch,
-    generate_beams,
-    predict_next,
-)
+from gru_np.text.generation import generate, generate_batch, generate_beams, predict_next
 from gru_np.text.streams import pad_sequences, stream, windows
 from gru_np.text.tokenizer import (
     Tokenizer,
@@ -37,6 +32,7 @@ from gru_np.text.vocabulary import (
     tokenizer_from_config,
     tokenizer_of,
 )
+from gru_np.text.writing import Generated, Piece
 
 __all__ = [
     "CharTokenizer",

@@ -18,7 +18,7 @@ from gru_np.layers import GRU, Dense, Dropout, Embedding
 from gru_np.model import Sequential
 from gru_np.optimizers import AdamW
 from gru_np.schedules import CosineDecay
-from gru_np.text.write_command import CHECKPOINT, say, spell_nats
+from gru_np.text.write_command import CHECKPOINT, corpus, say, spell_nats
 
 SUMMARY = "Train a language model; without --text, on Python's standard library."
 EXAMPLE = "gru-np train --text book.txt --units 384 --epochs 8 --checkpoint book.safetensors"
@@ -136,17 +136,6 @@ def _require_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"--learning-rate must be above 0 and finite, got {args.learning_rate}")
     if not 0 < args.validation < 1:
         raise ValueError(f"--validation must be between 0 and 1, got {args.validation}")
-
-
-def corpus(files: list[str] | None, share: float) -> tuple[str, str, str]:
-    """Give the text to learn from, the text held out, and a line that says what they are."""
-    if not files:
-        return text.python_corpus()
-    whole = "\n".join(text.read_text(file) for file in files)
-    cut = min(int(len(whole) * (1 - share)), len(whole) - 2)
-    if cut < 2:
-        raise ValueError(f"{files[0]}: {len(whole)} characters are too few to learn from")
-    return whole[:cut], whole[cut:], f"{', '.join(files)}, {len(whole):,} characters"
 
 
 def _resumed(args: argparse.Namespace) -> Sequential:

@@ -43,6 +43,17 @@ def add_checkpoint(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def corpus(files: list[str] | None, share: float) -> tuple[str, str, str]:
+    """Give the text to learn from, the text held out, and a line that says what they are."""
+    if not files:
+        return text.python_corpus()
+    whole = "\n".join(text.read_text(file) for file in files)
+    cut = min(int(len(whole) * (1 - share)), len(whole) - 2)
+    if cut < 2:
+        raise ValueError(f"{files[0]}: {len(whole)} characters are too few to learn from")
+    return whole[:cut], whole[cut:], f"{', '.join(files)}, {len(whole):,} characters"
+
+
 def say(line: str) -> None:
     """Print a line above the moving one, if there is one."""
     try:
@@ -253,8 +264,6 @@ def evaluate_arguments(sub: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print loss, perplexity and bits over a whole text, the state carried from start to end."""
-    from gru_np.text.train_command import corpus
-
     model = load(args.checkpoint)
     run = model.extras.get("run", {})
     if args.text:
