@@ -88,11 +88,14 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 
 
 @inner
-def _step_after(a_ih, a_hh, work, before, after, apart, saved, at, saved_apart, U, count):
+def _step_after(
+    a_ih, a_hh, work, before, after, apart, saved, at, saved_apart, U, count, h, out
+):  # fmt: skip
     """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
     Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
-    `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself.
+    `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself. As many
+    vectors from h[out] on are asked for.
     """
     own_code()
     L = lanes(work)
@@ -112,6 +115,8 @@ def _step_after(a_ih, a_hh, work, before, after, apart, saved, at, saved_apart, 
             load_pair(work, before + q * apart, before + p * apart), sigmoid, tanh,
         )  # fmt: skip
         store_pair(work, after + q * apart, after + p * apart, h_next)
+        prefetch(h, out + q * L)
+        prefetch(h, out + p * L)
         if at >= 0:
             u, v = at + q * saved_apart, at + p * saved_apart
             store_pair(saved, u, v, n)
@@ -187,20 +192,22 @@ def project(x, x_row, packed, at, bias, I, U, rows, together, work, a_ih):  # no
 @inner
 def step(
     a_ih, of, first, a_hh, before, after, state_row, saved, at, saved_row, valid, iv, packed, hh, H,
-    rows, reset_after, s,
+    rows, reset_after, s, h, out,
 ):  # fmt: skip
     """One step of a block of rows: one place for every way to run forward.
 
     In `s` lie a_ih, as `project` left it for `of` rows, of which these are from `first` on; a_hh,
     scratch of 6 U a row; and states, `state_row` apart, from `before` to `after`. Row m saves at
-    `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts.
+    `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts. The caller will copy
+    the new states, `rows` H numbers, to h[out]: while the gates are at work that memory is asked
+    for, because the copy alone would wait for every line of it.
     """
     own_code()
     L = lanes(s)
     J = (H + L - 1) // L
     U = J * L
     bias = hh + 3 * U * (H + 1)
-    h = address(s, before)
+    state = address(s, before)
     if reset_after:
         together = units_together(rows, J, True)
         groups = (J + together - 1) // together
@@ -210,25 +217,29 @@ def step(
             j = (groups - 1 - group if back else group) * together
             n = min(together, J - j)
             sweep(
-                back, h, state_row, packed, hh, packed, bias, 0,
+                back, state, state_row, packed, hh, packed, bias, 0,
                 s, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
             x, to = a_ih + 3 * L * (j * of + first * n), -1
-            here, there = before + j * L, after + j * L
+            here, there, line = before + j * L, after + j * L, out + j * L * rows
             if n == 1:
                 if at >= 0:
                     to = at + j * L
-                _step_after(x, a_hh, s, here, there, state_row, saved, to, saved_row, U, rows)
+                _step_after(
+                    x, a_hh, s, here, there, state_row, saved, to, saved_row, U, rows, h, line
+                )  # fmt: skip
             else:
                 for m in range(rows):
                     if at >= 0:
                         to = at + j * L + m * saved_row
                     _step_after(
                         x + 3 * L * n * m, a_hh + 3 * L * n * m, s, here + m * state_row,
-                        there + m * state_row, L, saved, to, L, U, n,
+                        there + m * state_row, L, saved, to, L, U, n, h, line + L * n * m,
                     )  # fmt: skip
     else:
-        product(h, state_row, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J)
+        product(
+            state, state_row, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J
+        )  # fmt: skip
         r_z, a_hn = a_hh + 2 * U * rows, a_hh + 5 * U * rows
         x = a_ih + 3 * U * first
         for m in range(rows):
@@ -300,6 +311,7 @@ def forward(
                     a_ih, steps * rows, (t - t0) * rows, a_hh, before, after, state_row,
                     saved, at, saved_row,
                     valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
+                    h, ((t + 1) * B + r0) * H,
                 )  # fmt: skip
                 before, after = after, before
                 for m in range(rows):

@@ -143,7 +143,7 @@ def stream(tokens, x, before, after, y, packed, plan):
             copy_row(before, carried + m * H, work, state + m * U, H, U)
         step(
             a_ih, B, 0, a_hh, state, next_state, U, packed, -1, 0, nothing_masked(), 0, packed,
-            at + 3 * U * I, H, B, reset_after, work,
+            at + 3 * U * I, H, B, reset_after, work, after, carried,
         )  # fmt: skip
         for m in range(B):
             copy_row(work, next_state + m * U, after, carried + m * H, H, H)
