@@ -20,9 +20,9 @@ BLOCK = 32
 # Inputs are projected ahead of time: as many rows as fit in half of a usual second-level cache, but
 # enough that reading W_ih once for all of them costs little beside multiplying by it.
 CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
-# Gradients of pre-activations that the loop leaves before they are multiplied: half of a usual
+# Gradients of pre-activations that the loop leaves before they are multiplied: a quarter of a usual
 # second-level cache. With threads, so many operations for each that waiting costs little.
-DA_BYTES, CHUNK_OPERATIONS = 1024 * 1024, 200_000_000
+DA_BYTES, CHUNK_OPERATIONS = 512 * 1024, 200_000_000
 # Of fewer numbers it takes longer to find where a vector begins than straddling costs.
 SMALL = 4096
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}

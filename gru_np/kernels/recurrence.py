@@ -574,6 +574,9 @@ def _products(slices, first, stride, columns, panel, width, begun, start, sums, 
     own_code()
     L = lanes(sums)
     for c in range(0, columns, ROWS):
+        # ask for the next sums, for there may be more of them than the second-level cache holds
+        for line in range((c + ROWS) * 3 * L, (c + 2 * ROWS) * 3 * L, L):
+            prefetch(sums, at + line)
         here = address(sums, at + c * 3 * L)
         tile_packed(
             min(ROWS, columns - c), width, sums, address(slices, first + c // ROWS * stride), 0,
