@@ -208,6 +208,22 @@ def test_callers_in_several_threads_do_not_disturb_each_other(rng, thread_count)
     assert not wrong
 
 
+def test_saved_memory_is_lent_again_only_when_nothing_looks_at_it(rng, monkeypatch):
+    monkeypatch.setattr(fused, "LENT_BYTES", 0)
+    fused._returned.clear()
+    arrays = draw(rng, 5, 3, 2, 4, dtype=np.float32)
+    _, saved = fused.gru_forward(*arrays.values())
+    address, r = saved.rows.ctypes.data, saved.r
+    before = r.copy()
+    del saved
+    _, other = fused.gru_forward(*arrays.values())
+    assert other.rows.ctypes.data != address
+    assert_close(r, before, "exact")
+    del r
+    _, third = fused.gru_forward(*arrays.values())
+    assert third.rows.ctypes.data == address
+
+
 def test_an_error_in_a_worker_reaches_the_caller():
     def task(i):
         if i == 1:

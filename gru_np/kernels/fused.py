@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import deque
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -73,6 +74,39 @@ def aligned(size, dtype):
     memory = np.empty(size * dtype.itemsize + REGISTER_BYTES, np.uint8)
     skip = -memory.ctypes.data % REGISTER_BYTES
     return memory[skip : skip + size * dtype.itemsize].view(dtype)
+
+
+# What one pass saved, the next may save in: the system would clear it page by page. So many are
+# kept; smaller ones are no matter.
+_returned: deque[Any] = deque(maxlen=4)
+LENT_BYTES = 1024 * 1024
+
+
+class _Lent:
+    """Memory under an array and its views, to be lent again once none of them is left."""
+
+    def __init__(self, memory):
+        self.memory, self.__array_interface__ = memory, memory.__array_interface__
+
+    def __del__(self, give_back=_returned.append):
+        give_back(self.memory)
+
+
+def lent(size, dtype):
+    """As `aligned`, from memory that an earlier array gave back if some fits."""
+    if size * dtype.itemsize < LENT_BYTES:
+        return aligned(size, dtype)
+    memory = None
+    for _ in range(len(_returned)):
+        try:
+            found = _returned.popleft()
+        except IndexError:  # another thread was faster
+            break
+        if found.dtype == dtype and size <= len(found) <= 2 * size:
+            memory = found
+            break
+        _returned.append(found)
+    return np.asarray(_Lent(aligned(size, dtype) if memory is None else memory))[:size]
 
 
 class _Scratch(threading.local):
@@ -165,7 +199,7 @@ def gru_forward(
     h[0] = 0 if h0 is None else h0
     parts = 4 if reset_after else 3
     shape = 0 if inference else T, B, parts, U
-    rows = aligned(math.prod(shape), dtype).reshape(shape)
+    rows = lent(math.prod(shape), dtype).reshape(shape)
     operations = 6 * T * B * H * (I + H)
     threads = threads_for(operations, B)
     bounds, block = _cut_batch(B, threads)
