@@ -7,8 +7,9 @@ The mathematics is `gru_np.equations`, through `vector`. What is added here is t
   before) and one pass over the gates.
 - The batch is cut in blocks of rows that go through all of time one after the other, so a
   block's state and pre-activations stay in the first caches.
-- Going back, the loop leaves the gradients of the pre-activations, and the input and weight
-  gradients are products over all steps, cut by rows of dx and by units of the weights.
+- Going back, the loop leaves the gradients of the pre-activations of a chunk of steps, and the
+  input and weight gradients are products over the chunk while it is in cache, cut by rows of dx and
+  by units of the weights.
 
 Layouts, with U units: H rounded up to whole vectors of L lanes. The three parts of a pre-activation
 row are interleaved by vector, r z n r z n ..., as the panels produce them. What is saved, and its
