@@ -311,7 +311,7 @@ def write_tables(results: dict[str, Any], folder: Path, readme: Path = README) -
         *forecast_table(results), "",
         "## Windows of several columns, standardised", "",
         "One GRU over segments of 24 rows (the form of SegRNN), published split, all windows, "
-        "seed 0. The validation part alone chooses settings and epoch; a candidate was added to "
+        "seed 0. The validation part alone chooses settings and epoch; candidates were added to "
         "ETTh1 after a first reading of its test part.", "",
         *window_tables(results), "",
         "## Classes of whole sequences", "",
