@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks import machine, text_control
 from benchmarks.text_tasks import RECIPES, prepare, recipe
-from gru_np.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from gru_np.callbacks import AverageWeights, EarlyStopping, LambdaCallback, ModelCheckpoint
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -80,6 +80,8 @@ def run(
         r.get("monitor", "val_loss"), patience=r["patience"], restore_best_weights=True
     )
     watchers = [best, LambdaCallback(on_epoch_end=after), ModelCheckpoint(unfinished)]
+    if "average" in r:
+        watchers.append(AverageWeights(r["average"]))
     model.fit(
         *task.train, batch_size=r["batch_size"], epochs=0 if stop else r["epochs"],
         validation_data=task.valid, callbacks=watchers, verbose=2,
