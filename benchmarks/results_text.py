@@ -165,7 +165,8 @@ def write_table() -> None:
         "Written by `python -m benchmarks.results_text --table`. Minutes of one processor core, "
         "validation included. Where more than one setting was tried, the best on validation stands "
         f"here: {tried or 'nowhere'}. A run reads its test when it ends, so those of settings left "
-        "behind were read too; the choice did not look at them.", "", table, "", "## PyTorch beside ours", "",
+        "behind were read too; the choice did not look at them.", "", table, "",
+        "## PyTorch beside ours", "",
         "The same weights, batches, masks of dropout and optimiser, in turns, one thread: torch's "
         "time for one of ours (median over the turns), and how far the losses of a step are apart, "
         "relative, in the first turn and at most in all.", "",
