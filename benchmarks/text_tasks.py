@@ -129,7 +129,7 @@ def words(folder: Path, r: dict) -> Task:
     ]
     tied = {"tied_to": "embedding"} if r["tied"] else {}
     layers = [
-        Embedding(len(ids), r["width"], name="embedding"),
+        Embedding(len(ids), r["width"], RandomUniform(-r["range"], r["range"]), name="embedding"),
         *recurrent(r),
         Dense(len(ids), activation="softmax", **tied),
     ]
