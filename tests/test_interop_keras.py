@@ -12,7 +12,7 @@ from test_interop import everything, language_model, randomised, same_weights
 
 from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, interop
 from gru_np.interop import ConversionError
-from gru_np.layers import Reshape
+from gru_np.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Masking, Reshape
 
 # Keras itself calls NumPy in ways that NumPy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -69,6 +69,33 @@ def test_weights_alone_go_into_a_model_that_is_there(h5py, rng, tmp_path):
 def test_a_mask_that_keras_would_not_turn_round_is_refused(h5py, rng, tmp_path):
     with pytest.raises(ConversionError, match="in the order of the input in Keras"):
         interop.to_keras(everything(rng), tmp_path / "m.keras")
+
+
+def masked(rng, pooling):
+    layers = [Masking(-1.0), GRU(4, return_sequences=True), pooling, Dense(2)]
+    model = Sequential(layers, seed=int(rng.integers(100)))
+    model.build((None, None, 3))
+    return model
+
+
+def padded(rng):
+    x = rng.standard_normal((4, 6, 3)).astype(np.float32)
+    for row, length in enumerate((6, 4, 1, 3)):
+        x[row, length:] = -1
+    return x
+
+
+def test_masks_and_pooling_go_there_and_back(h5py, rng, tmp_path):
+    model, x = masked(rng, GlobalAveragePooling1D()), padded(rng)
+    interop.to_keras(model, tmp_path / "m.keras")
+    again = interop.from_keras(tmp_path / "m.keras")
+    assert again.layers[0].mask_value == -1
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def test_a_largest_value_of_padding_is_refused(h5py, rng, tmp_path):
+    with pytest.raises(ConversionError, match="pools masked steps in Keras, not here"):
+        interop.to_keras(masked(rng, GlobalMaxPooling1D()), tmp_path / "m.keras")
 
 
 @pytest.mark.parametrize(
@@ -392,6 +419,29 @@ def test_keras_loads_what_we_write(keras, h5py, rng, tmp_path):
     again = interop.from_keras(tmp_path / "n.weights.h5", into=language_model(rng))
     same_weights(again, model)
     same_weights(interop.from_keras(live), model)
+
+
+def test_keras_masks_and_pools_alike(keras, h5py, rng, tmp_path):
+    model, x = masked(rng, GlobalAveragePooling1D()), padded(rng)
+    assert_close(interop.to_keras(model).predict(x, verbose=0), model.predict(x), "foreign")
+    L = keras.layers
+    theirs = keras.Sequential([
+        keras.Input((None, 3)),
+        L.Bidirectional(L.GRU(4, return_sequences=True)),
+        L.GlobalMaxPooling1D(),
+        L.Dense(2),
+    ])  # fmt: skip
+    theirs.save(tmp_path / "m.keras")
+    assert_close(
+        interop.from_keras(tmp_path / "m.keras").predict(x), theirs.predict(x, verbose=0), "foreign"
+    )
+    with pytest.raises(ConversionError, match="keepdims=False"):
+        kept = [
+            keras.Input((None, 3)),
+            L.GRU(4, return_sequences=True),
+            L.GlobalMaxPooling1D(keepdims=True),
+        ]
+        interop.from_keras(keras.Sequential(kept))
 
 
 def test_a_functional_row_comes_in(keras, h5py, rng, tmp_path):

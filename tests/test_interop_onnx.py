@@ -274,6 +274,7 @@ def test_graphs_that_pytorch_exports_are_read(onnx, rng, settings):
         (GRU(3, return_state=True), {}, "return_state"),
         (GRU(3, stateful=True), {}, "stateful"),
         (GRU(3, go_backwards=True, return_sequences=True), {"lengths": True}, "with lengths"),
+        (Bidirectional(GRU(3), merge_mode=None), {}, "merge_mode=None"),
     ],
 )
 def test_what_a_graph_cannot_express_is_refused(onnx, layer, options, sentence):

@@ -38,7 +38,18 @@ from gru_np.interop.common import (
     require_package,
     set_dense_activation,
 )
-from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
+from gru_np.layers import (
+    GRU,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    Layer,
+    LayerNormalization,
+    Masking,
+)
 from gru_np.layers.dense import ELEMENTWISE
 from gru_np.model import Sequential
 from gru_np.recurrence import ACTIVATIONS
@@ -124,7 +135,7 @@ def from_keras(source: Any, *, into: Sequential | None = None, check: bool = Tru
     source : keras.Model, keras.Layer or path
         A model whose layers stand in a row: Embedding, GRU (or RNN around a GRUCell),
         Bidirectional, Dense (or TimeDistributed around it), LayerNormalization, Dropout,
-        Activation. A path ends in `.keras` or `.weights.h5`.
+        Masking, global pooling over time, Activation. A path ends in `.keras` or `.weights.h5`.
     into : Sequential, optional
         For `.weights.h5`, which holds no settings: the built model that takes the weights.
     check : bool
@@ -220,7 +231,7 @@ def _fill(
 ) -> list[tuple[Layer, dict[str, Array]]]:
     """Read the parameters of each layer, once it is known which shapes they must have."""
     rows = []
-    _require_mask_order(_WHO, [entry.layer for entry in entries])
+    _require_masks_alike(_WHO, [entry.layer for entry in entries])
     shape: Shape = (None, None, features)
     for entry in entries:
         if isinstance(entry.layer, Embedding):
@@ -234,14 +245,22 @@ def _fill(
     return rows
 
 
-def _require_mask_order(who: str, layers: list[Layer]) -> None:
-    """Refuse a mask that passes a GRU which turns the sequence round, on its way to another.
+def _require_masks_alike(who: str, layers: list[Layer]) -> None:
+    """Refuse the two places where a mask means another thing there than here.
 
-    There Keras hands the mask on as it is, and ours turns it round with the sequence.
+    Behind a GRU which turns the sequence round, on its way to another, Keras hands the mask on as
+    it is, and ours turns it round with the sequence. And Keras' largest value over time is that of
+    padding too.
     """
     turned: Layer | None = None
-    masked = any(isinstance(layer, Embedding) and layer.mask_zero for layer in layers)
+    masked = False
     for layer in layers:
+        masked |= isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero)
+        if masked and isinstance(layer, GlobalMaxPooling1D):
+            raise ConversionError(
+                f"{who}: {layer.name} (GlobalMaxPooling1D) pools masked steps in Keras, not here; "
+                "GlobalAveragePooling1D leaves them out in both"
+            )
         recurrent = isinstance(layer, GRU | Bidirectional)
         if masked and recurrent and turned is not None:
             raise ConversionError(
@@ -250,7 +269,8 @@ def _require_mask_order(who: str, layers: list[Layer]) -> None:
             )
         if isinstance(layer, GRU) and layer.go_backwards and layer.return_sequences:
             turned = layer
-        if recurrent and not directions(layer)[0][1].return_sequences:
+        pooled = isinstance(layer, GlobalAveragePooling1D | GlobalMaxPooling1D)
+        if pooled or (recurrent and not directions(layer)[0][1].return_sequences):
             masked = False
 
 
@@ -376,6 +396,15 @@ def _layer(kind: str, config: Mapping[str, Any], name: str) -> Layer:
         return Dropout(config["rate"], None if shape is None else tuple(shape), **common)
     if kind == "SpatialDropout1D":
         return Dropout(config["rate"], (None, 1, None), **common)
+    if kind == "Masking":
+        return Masking(config.get("mask_value", 0.0), **common)
+    if kind in ("GlobalMaxPooling1D", "GlobalAveragePooling1D"):
+        if config.get("data_format", "channels_last") != "channels_last" or config.get("keepdims"):
+            raise ConversionError(
+                f"{_WHO}: {name} must have data_format='channels_last' and keepdims=False"
+            )
+        pooling = GlobalMaxPooling1D if kind == "GlobalMaxPooling1D" else GlobalAveragePooling1D
+        return pooling(**common)
     advice = "; code in it is never run" if kind == "Lambda" else ""
     raise ConversionError(f"{_WHO}: gru_np has no layer for {name} ({kind}){advice}")
 
@@ -592,7 +621,7 @@ def to_keras(model: Sequential, path: Any = None, *, check: bool = True) -> Any:
     who = "to_keras"
     if not model.built:
         raise ValueError(f"{who}: the model must be built first; fit it, load it or call build")
-    _require_mask_order(who, model.layers)
+    _require_masks_alike(who, model.layers)
     described = _describe(model)
     if path is not None:
         _write(who, os.fsdecode(path), model, described)
@@ -664,6 +693,10 @@ def _describe_layer(layer: Layer, dtype: str) -> dict[str, Any]:
         shape = layer.noise_shape
         own = {"rate": layer.rate, "noise_shape": None if shape is None else list(shape)}
         return _keras("Dropout", own | common)
+    if isinstance(layer, Masking):
+        return _keras("Masking", {"mask_value": layer.mask_value} | common)
+    if isinstance(layer, GlobalMaxPooling1D | GlobalAveragePooling1D):
+        return _keras(type(layer).__name__, {"data_format": "channels_last"} | common)
     raise ConversionError(
         f"to_keras: no layer of Keras' is known for {layer.name} ({type(layer).__name__})"
     )
