@@ -17,14 +17,17 @@ def spell(shape: Iterable[Any]) -> str:
 
 def require_rank(who: str, what: str, x: Array, axes: tuple[Any, ...], advice: str = "") -> None:
     """Raise unless x has these axes; an int is a size that must match, a str names a free one."""
-    fits = x.ndim == len(axes) and all(
-        isinstance(axis, str) or axis == size for axis, size in zip(axes, x.shape, strict=True)
+    shape = x.shape
+    if len(shape) == len(axes):
+        for axis, size in zip(axes, shape, strict=True):
+            if axis != size and not isinstance(axis, str):
+                break
+        else:
+            return
+    raise ValueError(
+        f"{who}: {what} must have shape {spell(axes)}, got {spell(shape)}"
+        + (f"; {advice}" if advice else "")
     )
-    if not fits:
-        raise ValueError(
-            f"{who}: {what} must have shape {spell(axes)}, got {spell(x.shape)}"
-            + (f"; {advice}" if advice else "")
-        )
 
 
 def require_features(who: str, x: Array, size: int) -> None:

@@ -44,10 +44,10 @@ def gradient_norm(gradients: Gradients) -> float:
     >>> gradient_norm({"a": np.array([3.0]), "b": np.array([0.0, 4.0])})
     5.0
     """
-    arrays = [g.ravel() for g in gradients.values()]
-    if arrays and sum(map(len, arrays)) <= FEW:
-        arrays = [np.concatenate(arrays)]
-    total = sum(float(np.dot(g, g)) for g in arrays)
+    arrays = list(gradients.values())
+    if arrays and sum([g.size for g in arrays]) <= FEW:
+        arrays = [np.concatenate(arrays, axis=None)]
+    total = sum([float(np.dot(g, g)) for g in map(np.ravel, arrays)])
     if math.isfinite(total):
         return math.sqrt(total)
     # A square may overflow though its number does not.

@@ -615,8 +615,9 @@ class Sequential:
             dy, of_layer = layer.backward(dy, keep)
             if layer.trainable:
                 gradients |= {f"{layer.name}/{name}": of_layer[name] for name in layer.params}
-                for name, of_penalty in layer.penalty()[1].items():
-                    gradients[f"{layer.name}/{name}"] = of_layer[name] + of_penalty
+                if layer.is_penalised:
+                    for name, of_penalty in layer.penalty()[1].items():
+                        gradients[f"{layer.name}/{name}"] = of_layer[name] + of_penalty
             if isinstance(layer, Dense) and layer.tied is not None:
                 tied[f"{layer.tied.name}/W"] = of_layer["W"]
         for name in tied.keys() & gradients.keys():
@@ -629,7 +630,10 @@ class Sequential:
         assert self.loss is not None
         options = {"from_logits": True} if self._fused_layer() is not None else {}
         value, dy = self.loss(y, down.y, sample_weight=weight, mask=down.mask, **options)
-        return value + sum(layer.penalty()[0] for layer in self.layers if layer.trainable), dy
+        for layer in self.layers:
+            if layer.trainable and layer.is_penalised:
+                value = value + layer.penalty()[0]
+        return value, dy
 
     def _fused_layer(self) -> Dense | None:
         """Give the last layer if the loss can take the place of its activation, else None."""
@@ -679,7 +683,7 @@ class Sequential:
     def _track(self, value: Any, down: Pass, y: Array | None, weight: Array | None) -> None:
         fused = self._fused_layer()
         positions = down.y.shape[: down.y.ndim - 1] if down.y.ndim > 1 else down.y.shape
-        count = int(down.mask.sum()) if down.mask is not None else int(np.prod(positions))
+        count = int(down.mask.sum()) if down.mask is not None else math.prod(positions)
         if self.loss is not None and self.loss.per_sequence:
             count = down.y.shape[0]
         self.trackers()[0].add(float(value), count)

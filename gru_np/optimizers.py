@@ -145,12 +145,13 @@ class Optimizer(Configured):
             If a gradient has no parameter or another shape, or the learning rate is not finite.
         """
         for name, g in grads.items():
-            if name not in params:
+            p = params.get(name)
+            if p is None:
                 raise ValueError(f"{type(self).__name__}: there is no parameter {name!r} to update")
-            if g.shape != params[name].shape:
+            if g.shape != p.shape:
                 raise ValueError(
                     f"{type(self).__name__}: the gradient of {name!r} must have shape "
-                    f"{spell(params[name].shape)}, got {spell(g.shape)}"
+                    f"{spell(p.shape)}, got {spell(g.shape)}"
                 )
         rate = self.learning_rate_now()
         if not self._apply_compiled(params, grads, rate):
@@ -574,7 +575,8 @@ class Adam(Optimizer):
             if not apart or not all(a.flags.carray for a in self._known):
                 return False
             averages = self._averages = kernels.averages(columns)
-        scales, decays = [1.0] * len(arrays), [0.0] * len(arrays)
+        scales: list[float] | None = None
+        decays: list[float] | None = None
         if self.clipnorm is not None:
             scales = [_scale_from(self.clipnorm, norm) for norm in averages.norms(grads.values())]
         elif self.global_clipnorm is not None:

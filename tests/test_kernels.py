@@ -353,7 +353,7 @@ CACHE = """
     import numpy as np
     from gru_np.kernels import recurrence as kernel
     packed = np.full(3 * 16 * 6, np.nan, "f4")
-    w, b = np.ones(12, "f4"), np.ones(0, "f4")
+    w, b = np.ones((6, 2), "f4"), np.ones(0, "f4")
     kernel.pack_forward(w, w, b, b, 2, 2, True, packed)
     print(sum(kernel.pack_forward.stats.cache_hits.values()), int(np.nansum(packed)))
 """

@@ -5,6 +5,7 @@ run either those or their compiled twins in `gru_np.kernels.fused`; likewise `ct
 this package imports no numba; the first call that pays for it does.
 """
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -96,6 +97,12 @@ def chosen_for(steps: float, operations: float) -> Iterator[None]:
         _in_numpy.reset(token)
 
 
+@cache
+def _compiled(name: str) -> Any:
+    """Give a module that imports numba; once, because an import statement takes a microsecond."""
+    return importlib.import_module(f"gru_np.kernels.{name}")
+
+
 def gru_forward(
     x: Any,
     h0: Any,
@@ -123,9 +130,7 @@ def gru_forward(
         and drop is None
         and pays(T, 2.0 * T * B * W_ih.shape[0] * (I + W_hh.shape[1]), inference)
     ):
-        from gru_np.kernels import fused
-
-        return fused.gru_forward(
+        return _compiled("fused").gru_forward(
             x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, lengths, mask, inference=inference
         )
     h, saved = in_numpy.gru_forward(
@@ -147,20 +152,18 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     """Run `gru_np.recurrence.gru_backward`, compiled if the forward pass was."""
     if isinstance(saved, in_numpy.Saved):
         return in_numpy.gru_backward(dh, saved)
-    from gru_np.kernels import fused
-
-    return fused.gru_backward(dh, saved)
+    return _compiled("fused").gru_backward(dh, saved)
 
 
 def takes(*arrays: Any) -> bool:
     """Whether compiled code is to work on these arrays in training: one real dtype for all."""
     dtype = arrays[0].dtype
-    return (
-        dtype.char in "fd"
-        and all(array.dtype == dtype for array in arrays)
-        and dtype.isnative
-        and pays(0, 0.0, inference=False)
-    )
+    if dtype.char not in "fd" or not dtype.isnative:
+        return False
+    for array in arrays:
+        if array.dtype is not dtype and array.dtype != dtype:
+            return False
+    return pays(0, 0.0, inference=False)
 
 
 def dense_cross_entropy(
@@ -170,23 +173,17 @@ def dense_cross_entropy(
 
     See `gru_np.kernels.training.dense_cross_entropy`, and `gru_np._logits` for who asks and when.
     """
-    from gru_np.kernels import training
-
-    return training.dense_cross_entropy(x, W, b, labels, weight, kept, count, gradient)
+    return _compiled("training").dense_cross_entropy(x, W, b, labels, weight, kept, count, gradient)
 
 
 def embedding_gradient(ids: Any, dy: Any, V: int) -> Any:
     """Sum the rows of dy (..., E) by id (...) into dW (V, E); compiled only, see `takes`."""
-    from gru_np.kernels import training
-
-    return training.embedding_gradient(ids, dy, V)
+    return _compiled("training").embedding_gradient(ids, dy, V)
 
 
 def averages(columns: Any) -> Any:
     """Make ready to update parameters as `gru_np.optimizers.adam_update` does; see `takes`."""
-    from gru_np.kernels import training
-
-    return training.Averages(columns)
+    return _compiled("training").Averages(columns)
 
 
 def ctc_loss(

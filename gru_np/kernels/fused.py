@@ -1,6 +1,5 @@
 """The compiled twins of `gru_np.recurrence`: packing, scratch memory and threads around kernels."""
 
-import math
 import threading
 from collections import deque
 from functools import lru_cache
@@ -11,6 +10,7 @@ import numpy as np
 
 from gru_np.kernels import recurrence as kernel
 from gru_np.kernels import small
+from gru_np.kernels._settings import num_threads
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, run, threads_for
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
@@ -142,13 +142,14 @@ def flat(array, dtype):
     return plain(array, dtype).reshape(-1)
 
 
-def flat_input(x, dtype):
-    """x (T, B, I) as a flat array and the strides of time and batch; a view if it can be."""
+def as_it_lies(x, dtype):
+    """x (T, B, I) as it lies and the strides of time and batch; a view if it can be."""
     T, B, I = x.shape  # noqa: E741
-    batch_first = x.transpose(1, 0, 2)
-    if B > 1 and T > 1 and batch_first.flags.c_contiguous:
-        return flat(batch_first, dtype), I, T * I
-    return flat(x, dtype), B * I, I
+    if not x.flags.c_contiguous:
+        batch_first = x.transpose(1, 0, 2)
+        if batch_first.flags.c_contiguous:
+            return plain(batch_first, dtype), I, T * I
+    return plain(x, dtype), B * I, I
 
 
 def padded(H, dtype):
@@ -176,9 +177,77 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, out=None):
     U = padded(H, dtype)
     size = 3 * U * (I + H + 2)
     out = aligned(size, dtype) if out is None else out
-    biases = (NOTHING[dtype] if b is None else flat(b, dtype) for b in (b_ih, b_hh))
-    kernel.pack_forward(flat(W_ih, dtype), flat(W_hh, dtype), *biases, I, H, reset_after, out)
+    kernel.pack_forward(
+        plain(W_ih, dtype), plain(W_hh, dtype),
+        NOTHING[dtype] if b_ih is None else plain(b_ih, dtype),
+        NOTHING[dtype] if b_hh is None else plain(b_hh, dtype),
+        I, H, reset_after, out,
+    )  # fmt: skip
     return out
+
+
+class _Forward(NamedTuple):
+    """How one forward pass is cut, and how much memory it works in."""
+
+    bounds: Any  # of the threads' shares of the batch
+    block: int  # rows that go through time together
+    chunk: int  # time steps whose inputs are projected together
+    rows: tuple[int, ...]  # shape of what is saved
+    saved: int  # numbers saved
+    packed: int
+    loop: int
+
+
+class _Backward(NamedTuple):
+    """The same of a backward pass."""
+
+    bounds: Any
+    block: int
+    chunk: int  # time steps whose gradients are multiplied together
+    threads: int
+    packed: int
+    da: int
+    carries: int
+    sums: int
+    loop: int
+
+
+# Numbers that follow from the shape alone are worked out once a shape, not once a step: a small
+# step is over before they are.
+_plans = lru_cache(maxsize=256)
+
+
+@_plans
+def _plan_forward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
+    """Plan a forward pass; the last argument is the number of threads allowed."""
+    U = padded(H, dtype)
+    parts = 4 if reset_after else 3
+    bounds, block = _cut_batch(B, threads_for(6 * T * B * H * (I + H), B))
+    ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
+    chunk = max(1, min(T, ahead // block))
+    loop = block * (U * 8 + 4 * REGISTER_BYTES // dtype.itemsize) + chunk * block * (3 * U + I)
+    return _Forward(
+        bounds, block, chunk, (T, B, parts, U), T * B * parts * U, 3 * U * (I + H + 2), loop
+    )
+
+
+@_plans
+def _plan_backward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
+    """Plan a backward pass; the last argument is the number of threads allowed."""
+    U, V, L = padded(H, dtype), padded(I, dtype), REGISTER_BYTES // dtype.itemsize
+    threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
+    bounds, block = _cut_batch(B, min(threads, max(B, 1)))
+    parts = 4 if reset_after else 3
+    # Steps whose gradients stay in cache; more where threads must wait for each other after each.
+    at_once = max(DEPTH, DA_BYTES // (parts * U * dtype.itemsize or 1))
+    if threads > 1:
+        at_once = max(at_once, threads * CHUNK_OPERATIONS // (12 * H * (I + H) or 1))
+    chunk = max(1, min(T, at_once // max(1, B)))
+    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + U) + 3 * L
+    return _Backward(
+        bounds, block, chunk, threads, 3 * U * (U + V), chunk * B * (parts * U + L), B * U,
+        3 * U * (I + H + 2), max(5 * block * U + 2 * L, (kernel.DX_ROWS + 1) * V, slices),
+    )  # fmt: skip
 
 
 def gru_forward(
@@ -190,35 +259,33 @@ def gru_forward(
     dtype = x.dtype
     if W_ih.dtype is not dtype or W_hh.dtype is not dtype:
         dtype = np.result_type(x, W_ih, W_hh)
-    if T == B == 1 and lengths is None and mask is None and I and H:
-        return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, bool(reset_after), dtype, inference)
-    U = padded(H, dtype)
-    valid = valid_steps(T, B, lengths, mask)
     reset_after = bool(reset_after)
+    valid = None if lengths is None and mask is None else valid_steps(T, B, lengths, mask)
+    if T == B == 1 and valid is None and I and H:
+        return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, dtype, inference)
+    plan = _plan_forward(T, B, I, H, reset_after, dtype, num_threads())
+    bounds, block, chunk = plan.bounds, plan.block, plan.chunk
     h = np.empty((T + 1, B, H), dtype)
     h[0] = 0 if h0 is None else h0
-    parts = 4 if reset_after else 3
-    shape = 0 if inference else T, B, parts, U
-    rows = lent(math.prod(shape), dtype).reshape(shape)
-    operations = 6 * T * B * H * (I + H)
-    threads = threads_for(operations, B)
-    bounds, block = _cut_batch(B, threads)
-    ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
-    chunk = max(1, min(T, ahead // block))
-    packed = scratch.get("packed", dtype, 3 * U * (I + H + 2))
+    if inference:
+        rows = NO_ROWS[dtype]
+    elif plan.saved < SMALL:
+        rows = np.empty(plan.rows, dtype)
+    else:
+        rows = lent(plan.saved, dtype).reshape(plan.rows)
+    packed = scratch.get("packed", dtype, plan.packed)
     pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, packed)
-    flat_x, x_time, x_batch = flat_input(x, dtype)
+    flat_x, x_time, x_batch = as_it_lies(x, dtype)
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    size = block * (U * 8 + 4 * REGISTER_BYTES // dtype.itemsize) + chunk * block * (3 * U + I)
 
     def task(i):
         kernel.forward(
-            flat_x, x_time, x_batch, h.reshape(-1), rows.reshape(-1), packed, mask, T, B, I, H,
-            bounds[i], bounds[i + 1], reset_after, block, chunk, scratch.get("loop", dtype, size),
+            flat_x, x_time, x_batch, h, rows, packed, mask, T, B, I, H, bounds[i], bounds[i + 1],
+            reset_after, block, chunk, scratch.get("loop", dtype, plan.loop),
         )  # fmt: skip
 
     if T and B and H:
-        run(task, threads)
+        run(task, len(bounds) - 1)
     if inference:
         return h, None
     return h, Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)
@@ -231,37 +298,25 @@ def gru_backward(dh, saved):
     if T == B == 1 and valid is None and I and W_hh.size:
         return _backward_once(dh, saved)
     H, dtype = W_hh.shape[1], h.dtype
-    U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
-    V = padded(I, dtype)
-    packed = scratch.get("packed", dtype, 3 * U * (U + V))
-    kernel.pack_backward(flat(W_ih, dtype), flat(W_hh, dtype), I, H, reset_after, packed)
+    plan = _plan_backward(T, B, I, H, reset_after, dtype, num_threads())
+    bounds, block, chunk, threads = plan.bounds, plan.block, plan.chunk, plan.threads
+    packed, da = scratch.get("packed", dtype, plan.packed), scratch.get("da", dtype, plan.da)
+    carries = scratch.get("carries", dtype, plan.carries)
+    sums = scratch.get("sums", dtype, plan.sums)
+    kernel.pack_backward(plain(W_ih, dtype), plain(W_hh, dtype), I, H, reset_after, packed)
     dx, dh0 = np.empty((T, B, I), dtype), np.empty((B, H), dtype)
     dW_ih, dW_hh = np.empty((3 * H, I), dtype), np.empty((3 * H, H), dtype)
     db_ih, db_hh = np.empty(3 * H, dtype), np.empty(3 * H, dtype)
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    flat_x, x_time, x_batch = flat_input(x, dtype)
-    threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
-    bounds, block = _cut_batch(B, min(threads, max(B, 1)))
-    parts = 4 if reset_after else 3
-    # Steps whose gradients stay in cache; more where threads must wait for each other after each.
-    at_once = max(DEPTH, DA_BYTES // (parts * U * dtype.itemsize or 1))
-    if threads > 1:
-        at_once = max(at_once, threads * CHUNK_OPERATIONS // (12 * H * (I + H) or 1))
-    chunk = max(1, min(T, at_once // max(1, B)))
-    da = scratch.get("da", dtype, chunk * B * (parts * U + L))
-    carries = scratch.get("carries", dtype, B * U)
-    sums = scratch.get("sums", dtype, 3 * U * (I + H + 2))
-    slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + U) + 3 * L
-    size = max(5 * block * U + 2 * L, (kernel.DX_ROWS + 1) * V, slices)
-    arrays = flat(dh, dtype), h.reshape(-1), rows.reshape(-1), packed, mask
-    results = dx.reshape(-1), dh0.reshape(-1), dW_ih.reshape(-1), dW_hh.reshape(-1), db_ih, db_hh
+    flat_x, x_time, x_batch = as_it_lies(x, dtype)
+    dh = plain(dh, dtype)
 
     def task(i, begin=0, end=T, loop=True, products=True):
-        batch = bounds[i : i + 2] if loop else (0, 0)
+        low, high = bounds[i : i + 2] if loop else (0, 0)
         kernel.backward(
-            flat_x, x_time, x_batch, *arrays, T, B, I, H, reset_after, begin, end, chunk,
-            i, threads, *batch, loop, products, block, carries, da, sums,
-            scratch.get("loop", dtype, size), *results,
+            flat_x, x_time, x_batch, dh, h, rows, packed, mask, T, B, I, H, reset_after,
+            begin, end, chunk, i, threads, low, high, loop, products, block, carries, da, sums,
+            scratch.get("loop", dtype, plan.loop), dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
         )  # fmt: skip
 
     if threads == 1:

@@ -35,6 +35,7 @@ from gru_np.kernels.vector import (
     VECTORS,
     Emit,
     first_lanes,
+    in_a_row,
     lanes,
     load,
     own_code,
@@ -400,6 +401,7 @@ def rows_forth_and_back(
     `panels` begins with panel `first`; if not `backward`, with that of the group under way. Of the
     memory `own`, `columns` numbers each are for a group's rows of h and of dh, `slices` for W.
     """
+    W = in_a_row(W)
     L = lanes(panels)
     for p0 in range(low, high, group):
         p1 = min(high, p0 + group)
@@ -435,6 +437,7 @@ def rows_forth_and_back(
 @entry
 def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, add, sums, dW, db):
     """dW and db of the classes low..high from the panels first..last; added to if `add`."""
+    dW = in_a_row(dW)
     L = lanes(panels)
     J = (H + L - 1) // L
     block, deep = 16 * ROWS, max(1, DEPTH // (3 * L))
@@ -490,8 +493,9 @@ def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, ad
 
 
 @entry
-def embedding_gradient(ids, dy, E, low, high, dW):
+def embedding_gradient(ids, dy, low, high, dW):
     """dW[id] = sum of dy over the places of id, first place first; its columns low..high."""
+    E, dW = dW.shape[1], in_a_row(dW)
     L = lanes(dW)
     for v in range(len(dW) // E):
         clear(dW, v * E + low, v * E + high)

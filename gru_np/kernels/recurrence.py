@@ -40,6 +40,7 @@ from gru_np.kernels.vector import (
     gru_gates_backward,
     gru_step,
     gru_step_backward,
+    in_a_row,
     lanes,
     load,
     load_pair,
@@ -74,6 +75,7 @@ TOGETHER = 256
 @entry
 def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E741
     """Pack all that a forward pass multiplies by or adds: input side, then hidden side."""
+    W_ih, W_hh = in_a_row(W_ih), in_a_row(W_hh)
     at = pack_transposed(W_ih, 0, I, 3, H, I, packed, 0)
     if reset_after:
         at = pack_transposed(W_hh, 0, H, 3, H, H, packed, at)
@@ -276,6 +278,7 @@ def forward(
     x[t, b] begins at t * x_time + b * x_batch. An empty `saved` saves nothing, an empty `valid`
     masks nothing. `block` rows go through time together, their inputs `chunk` steps at a time.
     """
+    x, h, saved = in_a_row(x), in_a_row(h), in_a_row(saved)
     L = lanes(h)
     J = (H + L - 1) // L
     U = J * L
@@ -322,6 +325,7 @@ def forward(
 @entry
 def pack_backward(W_ih, W_hh, I, H, reset_after, packed):  # noqa: E741
     """Pack the weights as the gradients multiply by them: hidden side, then input side."""
+    W_ih, W_hh = in_a_row(W_ih), in_a_row(W_hh)
     if reset_after:
         at = pack_rows(W_hh, 0, H, 3, H, H, 0, packed, 0)
     else:
@@ -704,6 +708,8 @@ def backward(
     dx, units of the weights. All of them need the loop's whole da, so threads call by turns. Each
     number is one chain of operations whatever the chunks and parts.
     """
+    x, dh, h, saved = in_a_row(x), in_a_row(dh), in_a_row(h), in_a_row(saved)
+    dx, dh0, dW_ih, dW_hh = in_a_row(dx), in_a_row(dh0), in_a_row(dW_ih), in_a_row(dW_hh)
     L = lanes(h)
     J = (H + L - 1) // L
     U = J * L

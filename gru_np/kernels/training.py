@@ -10,7 +10,7 @@ import numpy as np
 
 from gru_np.kernels import head, updates
 from gru_np.kernels._settings import num_threads
-from gru_np.kernels.fused import NOTHING, flat, scratch
+from gru_np.kernels.fused import NOTHING, flat, plain, scratch
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, run, threads_for
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
@@ -21,7 +21,10 @@ LOGIT_BYTES = 48 * 1024 * 1024
 GROUP = 8
 # An update is bound by memory: as many operations' time as this goes into one number.
 UPDATE_OPERATIONS = 100
+# Gradients of so few numbers together it is quicker to copy than to ask for their addresses.
+FEW = 1 << 15
 NO_WEIGHT = np.empty(0)
+INTP = np.dtype(np.intp)
 
 
 class CrossEntropy(NamedTuple):
@@ -76,7 +79,7 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     time_first = h.ndim == 3 and not h.flags.c_contiguous
     if time_first:
         h, labels = h.transpose(1, 0, 2), labels.T
-        weight, kept = (None if a is None else a.T for a in (weight, kept))
+        weight, kept = weight if weight is None else weight.T, kept if kept is None else kept.T
     if kept is None:
         n = labels.size
         offsets, labels = _all_rows(n, H), labels.reshape(-1)
@@ -85,17 +88,17 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
         offsets, labels = np.flatnonzero(kept) * H, labels[kept]
         weight, n = NO_WEIGHT if weight is None else weight[kept], len(labels)
     losses, hits = np.empty(n), np.empty(n)
-    flat_h, flat_W = flat(h, dtype), flat(W, dtype)
-    flat_b = nothing if b is None else flat(b, dtype)
-    labels = flat(labels, np.intp)
+    flat_h, W = flat(h, dtype), plain(W, dtype)
+    flat_b = nothing if b is None else plain(b, dtype)
+    labels = plain(labels, INTP)
     dh = dW = db = None
-    flat_dh = flat_dW = flat_db = nothing
+    flat_dh = flat_db = nothing
     panel, padded, total = 3 * L * V, -(-H // L) * L, -(-n // L) * L
     fit, rows = 0, nothing
     if gradient:
         dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
         dW = (np.empty if n else np.zeros)((V, H), dtype)
-        flat_dh, flat_dW = dh.reshape(-1), dW.reshape(-1)
+        flat_dh = dh.reshape(-1)
         if b is not None:
             flat_db = db = (np.empty if n else np.zeros)(V, dtype)
         fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize))
@@ -113,7 +116,7 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
             own = scratch.get("head", dtype, 2 * columns + slices + 15 * L)
             logits = shared if gradient else scratch.get("logits", dtype, group * panel)
             head.rows_forth_and_back(
-                flat_h, offsets, flat_W, flat_b, labels, weight, count, n, V, H, low, high,
+                flat_h, offsets, W, flat_b, labels, weight, count, n, V, H, low, high,
                 first, group, gradient, logits, own, columns, slices, rows, total,
                 losses, hits, flat_dh,
             )  # fmt: skip
@@ -121,7 +124,7 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
         def along_classes(i, bounds=of_classes, first=first, last=last, shared=shared):
             head.weight_gradient(
                 shared, rows, total, n, V, H, bounds[i], bounds[i + 1], first, last, first > 0,
-                scratch.get("sums", dtype, 16 * ROWS * padded), flat_dW, flat_db,
+                scratch.get("sums", dtype, 16 * ROWS * padded), dW, flat_db,
             )  # fmt: skip
 
         run(along_rows, len(of_rows) - 1)
@@ -138,13 +141,13 @@ def embedding_gradient(ids, dy, V):
     if dy.ndim == 3 and not dy.flags.c_contiguous:
         ids, dy = ids.T, dy.transpose(1, 0, 2)
     dW = np.empty((V, E), dtype)
-    ids = np.ascontiguousarray(ids, np.intp).reshape(-1)
+    ids, dy = flat(ids, INTP), flat(dy, dtype)
     L = REGISTER_BYTES // dtype.itemsize
     threads = threads_for(8 * (ids.size + V) * E, max(1, E // L))
     columns = cut(E, threads, L)
 
     def task(i):
-        head.embedding_gradient(ids, flat(dy, dtype), E, columns[i], columns[i + 1], dW.reshape(-1))
+        head.embedding_gradient(ids, dy, columns[i], columns[i + 1], dW)
 
     run(task, threads)
     return dW
@@ -168,6 +171,13 @@ class Averages:
                 row[place] = 0 if array is None else _address(array)
         self.pieces = -(-self.table[:, updates.SIZE] // updates.PIECE)
         self.size = int(self.table[:, updates.SIZE].sum())
+        self.ones = np.ones(len(columns), self.like.dtype)
+        self.zeros = np.zeros(len(columns), self.like.dtype)
+        self.together = np.empty(self.size if self.size <= FEW else 0, self.like.dtype)
+        if len(self.together):
+            sizes = self.table[:, updates.SIZE]
+            begin = (np.cumsum(sizes) - sizes) * self.together.itemsize
+            self.table[:, updates.G] = _address(self.together) + begin
 
     def __reduce__(self):
         """Copies have other addresses: a copied optimiser makes its own."""
@@ -187,21 +197,29 @@ class Averages:
         return [math.sqrt(sums[b - a : b].sum()) for a, b in zip(self.pieces, ends, strict=True)]
 
     def adam(self, gradients, scales, decays, step_size, beta_1, beta_2, epsilon):
-        """`optimizers.adam_update` of all in one pass: see `updates.adam`."""
+        """`optimizers.adam_update` of all in one pass: see `updates.adam`.
+
+        `scales` and `decays` are one number a parameter, or None: none is clipped, none decays.
+        """
         gradients = self._take(gradients)
-        dtype = self.like.dtype.type
-        scales, decays = _numbers(tuple(scales), dtype), _numbers(tuple(decays), dtype)
-        settings = dtype(1 - beta_1), dtype(1 - beta_2), dtype(step_size), dtype(epsilon)
+        scales = self.ones if scales is None else np.array(scales, self.like.dtype)
+        decays = self.zeros if decays is None else np.array(decays, self.like.dtype)
+        a, b = 1.0 - beta_1, 1.0 - beta_2
         threads = threads_for(UPDATE_OPERATIONS * self.size, self.size)
         bounds = cut(self.size, threads, 1024)
 
         def task(i):
-            updates.adam(self.table, self.like, decays, scales, bounds[i], bounds[i + 1], *settings)
+            updates.adam(
+                self.table, self.like, decays, scales, bounds[i], bounds[i + 1],
+                a, b, step_size, epsilon,
+            )  # fmt: skip
 
         run(task, threads)
 
     def _take(self, gradients):
         """Enter the addresses of the gradients; give them, contiguous, to be kept meanwhile."""
+        if len(self.together):
+            return np.concatenate(list(gradients), axis=None, out=self.together)
         gradients = [
             g if g.dtype == self.like.dtype and g.flags.c_contiguous
             else np.ascontiguousarray(g, self.like.dtype)
@@ -209,12 +227,6 @@ class Averages:
         ]  # fmt: skip
         self.table[:, updates.G] = [_address(g) for g in gradients]
         return gradients
-
-
-@lru_cache(maxsize=16)
-def _numbers(values, dtype):
-    """Array of these numbers; without clipping and decay the same every step."""
-    return np.array(values, dtype)
 
 
 def _address(array):

@@ -173,6 +173,11 @@ class Layer:
             if rule.regularizer is not None or rule.constraint is not None
         }
 
+    @property
+    def is_penalised(self) -> bool:
+        """Whether there may be a penalty: most layers have none."""
+        return bool(self._active_rules)
+
     def penalty(self) -> tuple[Any, Gradients]:
         """Give what the regularizers add to the loss, and its gradient by each parameter."""
         value: Any = 0

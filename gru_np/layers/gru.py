@@ -142,8 +142,14 @@ class _Recurrent(Layer):
     def _gradients(self, dweights: list[Array | None], dh0: Array | None) -> Gradients:
         """Name the gradients; those of absent biases and of an absent initial state are None."""
         names = ("W_ih", "W_hh", "b_ih", "b_hh", "gamma_ih", "gamma_hh")
-        named = [*zip(names, dweights, strict=False), ("initial_state", dh0)]
-        return {name: gradient for name, gradient in named if gradient is not None}
+        gradients = {
+            name: gradient
+            for name, gradient in zip(names, dweights, strict=False)
+            if gradient is not None
+        }
+        if dh0 is not None:
+            gradients["initial_state"] = dh0
+        return gradients
 
     def _initial(self, state: Any, shape: tuple[int, int], dtype: Any) -> Array | None:
         if isinstance(state, list | tuple):
@@ -353,12 +359,14 @@ class GRU(_Recurrent):
             x = x * drop_x[:, None, :]
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        span = slice(0, T)
+        span, whole = slice(0, T), True
         if mask is not None and self.is_plain and self.run_forward is kernels.gru_forward:
             span = _span_of(mask)
-            x, mask = x[:, span], mask[:, span]
-        run: Any = self.run_forward if self.is_plain else self._run_variant
-        options: dict[str, Any] = {} if self.is_plain else {"training": training, "rng": rng}
+            x, mask, whole = x[:, span], mask[:, span], span == slice(0, T)
+        run: Any = self.run_forward
+        options = self._settings()
+        if not self.is_plain:
+            run, options["training"], options["rng"] = self._run_variant, training, rng
         h, saved = run(
             x.transpose(1, 0, 2),  # (T, B, I)
             h0,
@@ -366,10 +374,9 @@ class GRU(_Recurrent):
             mask=None if mask is None else mask.T,
             drop=drop_h,
             inference=inference,
-            **self._settings(),
             **options,
         )
-        if span != slice(0, T):
+        if not whole:
             # masked steps copy the state
             h = np.concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
         if self.stateful:
@@ -404,7 +411,7 @@ class GRU(_Recurrent):
         """
         h, inner, has_initial, drop_x, span = saved
         dy, dstate = dy if self.return_state else (dy, None)
-        dh = np.zeros_like(h)
+        dh = np.zeros(h.shape, h.dtype)
         # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
         if dy is not None and self.return_sequences:
             dh[1:] = dy.transpose(1, 0, 2)
@@ -414,7 +421,8 @@ class GRU(_Recurrent):
             dh[-1] += dstate
         variant = isinstance(inner, variants.Saved)
         run: Any = variants.gru_backward if variant else self.run_backward
-        T, whole = len(h) - 1, span == slice(0, len(h) - 1)
+        T = len(h) - 1
+        whole = span.start == 0 and span.stop == T
         # h = concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
         if not whole:
             before, behind = dh[: span.start].sum(axis=0), dh[span.stop + 1 :].sum(axis=0)
