@@ -30,12 +30,21 @@ SHAPES = [
 ]  # fmt: skip
 
 
+def forget_plans():
+    """Plan anew: a constant that plans follow from has changed."""
+    for plan in (fused._plan_forward, fused._plan_backward):
+        plan.cache_clear()
+
+
 @pytest.fixture
 def thread_count(monkeypatch):
     """Set the number of threads for one test, however small its work."""
     before = kernels.num_threads()
     monkeypatch.setattr(threads, "OPERATIONS_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "CORES", 16)
+    forget_plans()
     yield kernels.set_num_threads
+    forget_plans()
     kernels.set_num_threads(before)
 
 

@@ -3,7 +3,7 @@
 import os
 
 
-def _cores() -> int:
+def cores() -> int:
     """Processor cores this process may use, counting hyper-threads of a core once."""
     try:
         allowed = os.sched_getaffinity(0)
@@ -28,7 +28,7 @@ def num_threads() -> int:
     global _threads
     if _threads is None:
         text = os.environ.get("GRU_NP_NUM_THREADS", "")
-        _threads = int(text) if text.isdigit() and int(text) > 0 else _cores()
+        _threads = int(text) if text.isdigit() and int(text) > 0 else cores()
     return _threads
 
 

@@ -12,7 +12,7 @@ from gru_np.kernels import recurrence as kernel
 from gru_np.kernels import small
 from gru_np.kernels._settings import num_threads
 from gru_np.kernels.matmul import DEPTH
-from gru_np.kernels.threads import cut, run, threads_for
+from gru_np.kernels.threads import cut, run, threads_for, together
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
 from gru_np.recurrence import valid_steps
 
@@ -24,6 +24,9 @@ CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 # Gradients of pre-activations that the loop leaves before they are multiplied: a quarter of a usual
 # second-level cache. With threads, so many operations for each that waiting costs little.
 DA_BYTES, CHUNK_OPERATIONS = 512 * 1024, 200_000_000
+# Threads share the batch; but of fewer rows than these, or where W_hh takes more than a good part
+# of a usual second-level cache, they share the units: each reads only a part of the weights then.
+LEAST_ROWS, OWN_BYTES = 16, 1024 * 1024
 # Of fewer numbers it takes longer to find where a vector begins than straddling costs.
 SMALL = 4096
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
@@ -165,6 +168,17 @@ def rows_at_once(rows):
 
 
 @lru_cache(maxsize=256)
+def _cut_units(vectors, parts):
+    """Bounds of each part's share of the vectors of units; a lonely last one stays with its panel.
+
+    Cut at whole panels, so that parts packed one by one make one matrix.
+    """
+    panels = max(1, (vectors + 1) // 3)
+    shares = [(2 * panels * i + parts) // (2 * parts) for i in range(parts + 1)]
+    return [3 * share if share < panels else vectors for share in shares]
+
+
+@lru_cache(maxsize=256)
 def _cut_batch(B, threads):
     """Bounds of each thread's share of the batch, and how many rows go through time together."""
     bounds = cut(B, threads, ROWS)
@@ -189,12 +203,12 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, out=None):
 class _Forward(NamedTuple):
     """How one forward pass is cut, and how much memory it works in."""
 
-    bounds: Any  # of the threads' shares of the batch
-    block: int  # rows that go through time together
-    chunk: int  # time steps whose inputs are projected together
+    by_units: bool  # whether parts share the units, rather than the batch
+    shares: Any  # of every part, for every number of parts: arguments of `kernel.forward`
     rows: tuple[int, ...]  # shape of what is saved
     saved: int  # numbers saved
     packed: int
+    states: int
     loop: int
 
 
@@ -220,14 +234,26 @@ _plans = lru_cache(maxsize=256)
 @_plans
 def _plan_forward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
     """Plan a forward pass; the last argument is the number of threads allowed."""
-    U = padded(H, dtype)
-    parts = 4 if reset_after else 3
-    bounds, block = _cut_batch(B, threads_for(6 * T * B * H * (I + H), B))
+    U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
+    gates = 4 if reset_after else 3
+    by_units = B < LEAST_ROWS or 3 * U * U * dtype.itemsize > OWN_BYTES
+    threads = threads_for(6 * T * B * H * (I + H), -(-U // L // 3) if by_units else B)
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
-    chunk = max(1, min(T, ahead // block))
-    loop = block * (U * 8 + 4 * REGISTER_BYTES // dtype.itemsize) + chunk * block * (3 * U + I)
+    shares, states, loop = [], 0, 0
+    for parts in range(1, threads + 1):
+        split = by_units and parts > 1
+        batch, block = _cut_batch(B, 1 if split else parts)
+        chunk, units = max(1, min(T, ahead // block)), _cut_units(U // L, parts)
+        whole = [(0, B)] * parts if split else pairwise(batch)
+        shares.append([
+            (*rows, *vectors, split, block, chunk)
+            for rows, vectors in zip(whole, pairwise(units), strict=True)
+        ])  # fmt: skip
+        # twice the states and r h, in rows a little longer than U
+        states = max(states, 3 * block * (U + 2 * L))
+        loop = max(loop, 6 * block * U + chunk * block * (3 * U + I))
     return _Forward(
-        bounds, block, chunk, (T, B, parts, U), T * B * parts * U, 3 * U * (I + H + 2), loop
+        by_units, shares, (T, B, gates, U), T * B * gates * U, 3 * U * (I + H + 2), states, loop
     )
 
 
@@ -264,7 +290,6 @@ def gru_forward(
     if T == B == 1 and valid is None and I and H:
         return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, dtype, inference)
     plan = _plan_forward(T, B, I, H, reset_after, dtype, num_threads())
-    bounds, block, chunk = plan.bounds, plan.block, plan.chunk
     h = np.empty((T + 1, B, H), dtype)
     h[0] = 0 if h0 is None else h0
     if inference:
@@ -273,19 +298,29 @@ def gru_forward(
         rows = np.empty(plan.rows, dtype)
     else:
         rows = lent(plan.saved, dtype).reshape(plan.rows)
-    packed = scratch.get("packed", dtype, plan.packed)
-    pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, packed)
+    weights = (
+        plain(W_ih, dtype), plain(W_hh, dtype),
+        NOTHING[dtype] if b_ih is None else plain(b_ih, dtype),
+        NOTHING[dtype] if b_hh is None else plain(b_hh, dtype),
+    )  # fmt: skip
+    packed, shared = scratch.get("packed", dtype, plan.packed), None
     flat_x, x_time, x_batch = as_it_lies(x, dtype)
     mask = NO_MASK if valid is None else flat(valid, np.bool_)
+    if plan.by_units:
+        shared = scratch.get("states", dtype, plan.states)
 
-    def task(i):
+    def task(part, parts, meetings):
+        states = shared
+        if parts == 1 or states is None:
+            states = scratch.get("states", dtype, plan.states)
         kernel.forward(
-            flat_x, x_time, x_batch, h, rows, packed, mask, T, B, I, H, bounds[i], bounds[i + 1],
-            reset_after, block, chunk, scratch.get("loop", dtype, plan.loop),
+            flat_x, x_time, x_batch, *weights, h, rows, packed, mask, T, B, I, H, reset_after,
+            *plan.shares[parts - 1][part], scratch.get("loop", dtype, plan.loop), states,
+            meetings, part, parts,
         )  # fmt: skip
 
     if T and B and H:
-        run(task, len(bounds) - 1)
+        together(task, len(plan.shares))
     if inference:
         return h, None
     return h, Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)

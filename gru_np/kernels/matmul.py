@@ -262,14 +262,21 @@ def pack_transposed(w, first, row, gates, units, depth, out, io):
     w[g, u, k] is w[first + (g * units + u) * row + k]. Blocks follow each other unit block by unit
     block, in each all gates; lanes beyond the last unit are zero. Returns where the packing ends.
     """
+    L = lanes(out)
+    return pack_units(w, first, row, gates, units, 0, (units + L - 1) // L, depth, out, io)
+
+
+@inner
+def pack_units(w, first, row, gates, units, begin, end, depth, out, io):
+    """Do as `pack_transposed` does, for the vectors begin..end of units: a matrix of its own."""
     own_code()
     L = lanes(out)
-    blocks = gates * ((units + L - 1) // L)
+    blocks = gates * (end - begin)
     block = 0
     while block < blocks:
         width = panel_width(blocks - block)
         for v in range(width):
-            g, u = (block + v) % gates, (block + v) // gates * L
+            g, u = (block + v) % gates, (begin + (block + v) // gates) * L
             source = first + (g * units + u) * row
             target = io + block * depth * L + v * L
             k = 0

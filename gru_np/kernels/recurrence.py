@@ -26,12 +26,13 @@ from gru_np.kernels.matmul import (
     copy_row,
     pack_rows,
     pack_slices,
-    pack_transposed,
+    pack_units,
     product,
     sweep,
     tile_packed,
     transpose_tile,
 )
+from gru_np.kernels.meetings import OFTEN, arrive, dissolve, dissolved, finish, meet, wait
 from gru_np.kernels.vector import (
     first_lanes,
     gru_candidate,
@@ -56,15 +57,21 @@ from gru_np.kernels.vector import (
 
 
 @inner
-def _pack_bias(bias, gates, first, H, packed, at):
-    """Pack a bias like the columns of its matrix; an empty one is zeros."""
+def _pack(w, first, gates, H, begin, end, depth, packed, at):
+    """Pack the vectors begin..end of units of the gates from `first` on, each where it belongs.
+
+    An empty w is zeros. Returns where the packing of all units ends.
+    """
     own_code()
     L = lanes(packed)
-    if len(bias):
-        return pack_transposed(bias, first * H, 1, gates, H, 1, packed, at)
-    end = at + gates * ((H + L - 1) // L) * L
-    clear(packed, at, end)
-    return end
+    each = gates * L * depth
+    if len(w):
+        pack_units(
+            w, first * H * depth, depth, gates, H, begin, end, depth, packed, at + begin * each
+        )
+    else:
+        clear(packed, at + begin * each, at + end * each)
+    return at + (H + L - 1) // L * each
 
 
 # Vectors of units that go through product and gates together: 24 KiB of sums on AVX2; fewer would
@@ -72,33 +79,42 @@ def _pack_bias(bias, gates, first, H, packed, at):
 TOGETHER = 256
 
 
+@inner
+def _pack_part(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, begin, end, packed):  # noqa: E741
+    """Pack the vectors begin..end of units; see `pack_forward`."""
+    own_code()
+    at = _pack(W_ih, 0, 3, H, begin, end, I, packed, 0)
+    if reset_after:
+        at = _pack(W_hh, 0, 3, H, begin, end, H, packed, at)
+    else:
+        at = _pack(W_hh, 0, 2, H, begin, end, H, packed, at)
+        at = _pack(W_hh, 2, 1, H, begin, end, H, packed, at)
+    at = _pack(b_ih, 0, 3, H, begin, end, 1, packed, at)
+    if reset_after:
+        at = _pack(b_hh, 0, 3, H, begin, end, 1, packed, at)
+    else:
+        at = _pack(b_hh, 0, 2, H, begin, end, 1, packed, at)
+        at = _pack(b_hh, 2, 1, H, begin, end, 1, packed, at)
+
+
 @entry
 def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E741
     """Pack all that a forward pass multiplies by or adds: input side, then hidden side."""
     W_ih, W_hh = in_a_row(W_ih), in_a_row(W_hh)
-    at = pack_transposed(W_ih, 0, I, 3, H, I, packed, 0)
-    if reset_after:
-        at = pack_transposed(W_hh, 0, H, 3, H, H, packed, at)
-    else:
-        at = pack_transposed(W_hh, 0, H, 2, H, H, packed, at)
-        at = pack_transposed(W_hh, 2 * H * H, H, 1, H, H, packed, at)
-    at = _pack_bias(b_ih, 3, 0, H, packed, at)
-    if reset_after:
-        at = _pack_bias(b_hh, 3, 0, H, packed, at)
-    else:
-        at = _pack_bias(b_hh, 2, 0, H, packed, at)
-        at = _pack_bias(b_hh, 1, 2, H, packed, at)
+    L = lanes(packed)
+    _pack_part(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, 0, (H + L - 1) // L, packed)
 
 
 @inner
 def _step_after(
-    a_ih, a_hh, work, before, after, apart, saved, at, saved_apart, U, count, h, out
+    a_ih, a_hh, work, states, before, after, apart, saved, at, saved_apart, U, count, h, out,
+    out_apart,
 ):  # fmt: skip
     """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
     Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
     `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself. As many
-    vectors from h[out] on are asked for.
+    vectors from h[out] on, `out_apart`, are asked for.
     """
     own_code()
     L = lanes(work)
@@ -115,11 +131,11 @@ def _step_after(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, x + 2 * L, next_x + 2 * L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L), a_hn,
-            load_pair(work, before + q * apart, before + p * apart), sigmoid, tanh,
+            load_pair(states, before + q * apart, before + p * apart), sigmoid, tanh,
         )  # fmt: skip
-        store_pair(work, after + q * apart, after + p * apart, h_next)
-        prefetch(h, out + q * L)
-        prefetch(h, out + p * L)
+        store_pair(states, after + q * apart, after + p * apart, h_next)
+        prefetch(h, out + q * out_apart)
+        prefetch(h, out + p * out_apart)
         if at >= 0:
             u, v = at + q * saved_apart, at + p * saved_apart
             store_pair(saved, u, v, n)
@@ -129,43 +145,42 @@ def _step_after(
 
 
 @inner
-def _gates_before(a_ih, a_hh, state, r_z, H, work):
-    """First half of a step, reset before: r, z and r h into three rows at r_z."""
+def _gates_before(a_ih, a_hh, states, state, rh, r_z, U, work):
+    """First half of a step for U units, reset before: r and z into rows at r_z, r h into states."""
     own_code()
     L = lanes(work)
-    U = (H + L - 1) // L * L
     for u in range(0, U, 2 * L):
         v = min(u + L, U - L)
         x, y, next_x, next_y = a_ih + 3 * u, a_hh + 2 * u, a_ih + 3 * v, a_hh + 2 * v
-        r, z, rh = gru_gates(
+        r, z, r_h = gru_gates(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L),
-            load_pair(work, state + u, state + v), sigmoid,
+            load_pair(states, state + u, state + v), sigmoid,
         )  # fmt: skip
         store_pair(work, r_z + u, r_z + v, r)
         store_pair(work, r_z + U + u, r_z + U + v, z)
-        store_pair(work, r_z + 2 * U + u, r_z + 2 * U + v, rh)
+        store_pair(states, rh + u, rh + v, r_h)
 
 
 @inner
-def _candidate_before(a_ih, a_hn, state, after, r_z, saved, at, H, work):
-    """Second half of a step, reset before."""
+def _candidate_before(a_ih, a_hn, states, state, after, r_z, U, saved, at, apart, work):
+    """Second half of a step for U units, reset before; n, r and z are saved `apart`."""
     own_code()
     L = lanes(work)
-    U = (H + L - 1) // L * L
     for u in range(0, U, 2 * L):
         v = min(u + L, U - L)
         z = load_pair(work, r_z + U + u, r_z + U + v)
         h_next, n = gru_candidate(
             load_pair(work, a_ih + 3 * u + 2 * L, a_ih + 3 * v + 2 * L),
             load_pair(work, a_hn + u, a_hn + v), z,
-            load_pair(work, state + u, state + v), tanh,
+            load_pair(states, state + u, state + v), tanh,
         )  # fmt: skip
-        store_pair(work, after + u, after + v, h_next)
+        store_pair(states, after + u, after + v, h_next)
         if at >= 0:
-            store_pair(saved, at + u, at + v, n)
-            store_pair(saved, at + U + u, at + U + v, load_pair(work, r_z + u, r_z + v))
-            store_pair(saved, at + 2 * U + u, at + 2 * U + v, z)
+            p, q = at + u, at + v
+            store_pair(saved, p, q, n)
+            store_pair(saved, p + apart, q + apart, load_pair(work, r_z + u, r_z + v))
+            store_pair(saved, p + 2 * apart, q + 2 * apart, z)
 
 
 @inner
@@ -175,15 +190,21 @@ def units_together(rows, J, reset_after):
     For many rows a few panels, whose pre-activations the gates still find in the first cache. For
     few rows, and where the reset stands between two products, all.
     """
-    return min(J, max(1, TOGETHER // rows)) if reset_after and rows > 2 else J
+    return max(1, min(J, TOGETHER // rows) if reset_after and rows > 2 else J)
 
 
 @inner
-def project(x, x_row, packed, at, bias, I, U, rows, together, work, a_ih):  # noqa: E741
-    """a_ih = W_ih x + b_ih, in the order [units / `together`][row][vector][gate][lane]."""
+def project(
+    x, x_row, packed, at, bias, I, rows, first, last, together, work, a_ih  # noqa: E741
+):  # fmt: skip
+    """a_ih = W_ih x + b_ih of the vectors first..last of units, packed as a matrix of their own.
+
+    In the order [units / `together`][row][vector][gate][lane].
+    """
     own_code()
     L = lanes(work)
-    J = U // L
+    J = last - first
+    at, bias = at + 3 * L * first * I, bias + 3 * L * first
     for j in range(0, J, together):
         n = min(together, J - j)
         product(
@@ -194,24 +215,32 @@ def project(x, x_row, packed, at, bias, I, U, rows, together, work, a_ih):  # no
 
 @inner
 def step(
-    a_ih, of, first, a_hh, before, after, state_row, saved, at, saved_row, valid, iv, packed, hh, H,
-    rows, reset_after, s, h, out,
+    a_ih, of, row, a_hh, states, before, after, rh, state_row, saved, at, saved_row, valid, iv,
+    packed, hh, H, rows, reset_after, work, h, out, first, last, meetings, part, parts,
 ):  # fmt: skip
-    """One step of a block of rows: one place for every way to run forward.
+    """One step of a block of rows for the vectors first..last of units: for every way forward.
 
-    In `s` lie a_ih, as `project` left it for `of` rows, of which these are from `first` on; a_hh,
-    scratch of 6 U a row; and states, `state_row` apart, from `before` to `after`. Row m saves at
-    `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts. The caller will copy
-    the new states, `rows` H numbers, to h[out]: while the gates are at work that memory is asked
-    for, because the copy alone would wait for every line of it.
+    In `work` lie a_ih, as `project` left it for `of` rows, of which these are from `row` on, and
+    a_hh, scratch of 6 numbers a unit and row. In `states`, which parts of a team share, lie rows
+    `state_row` apart, from `before` to `after`, and r h at `rh` if the reset comes before. Row m
+    saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts. The caller
+    will copy the new states, `rows` rows of H numbers, to h[out]: while the gates are at work that
+    memory is asked for, because the copy alone would wait for every line of it.
+
+    The weights of these units are packed as a matrix of their own. The caller meets the team before
+    the new states are read. Returns how often a meeting within the step took long.
     """
     own_code()
-    L = lanes(s)
-    J = (H + L - 1) // L
-    U = J * L
-    bias = hh + 3 * U * (H + 1)
-    state = address(s, before)
+    L, long_waits = lanes(work), 0
+    U = (H + L - 1) // L * L
+    J, at_unit = last - first, first * L
+    W = J * L
+    bias = hh + 3 * U * H + 3 * U
+    state, before, after = address(states, before), before + at_unit, after + at_unit
+    if at >= 0:
+        at += at_unit
     if reset_after:
+        hh, bias = hh + 3 * at_unit * H, bias + 3 * at_unit
         together = units_together(rows, J, True)
         groups = (J + together - 1) // together
         # the states change places at every step, and so does the order of units
@@ -221,82 +250,106 @@ def step(
             n = min(together, J - j)
             sweep(
                 back, state, state_row, packed, hh, packed, bias, 0,
-                s, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
+                work, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
-            x, to = a_ih + 3 * L * (j * of + first * n), -1
-            here, there, line = before + j * L, after + j * L, out + j * L * rows
+            x, to = a_ih + 3 * L * (j * of + row * n), -1
+            here, there, line = before + j * L, after + j * L, out + at_unit + j * L
             if n == 1:
                 if at >= 0:
                     to = at + j * L
                 _step_after(
-                    x, a_hh, s, here, there, state_row, saved, to, saved_row, U, rows, h, line
+                    x, a_hh, work, states, here, there, state_row, saved, to, saved_row, U, rows,
+                    h, line, H,
                 )  # fmt: skip
             else:
                 for m in range(rows):
                     if at >= 0:
                         to = at + j * L + m * saved_row
                     _step_after(
-                        x + 3 * L * n * m, a_hh + 3 * L * n * m, s, here + m * state_row,
-                        there + m * state_row, L, saved, to, L, U, n, h, line + L * n * m,
+                        x + 3 * L * n * m, a_hh + 3 * L * n * m, work, states, here + m * state_row,
+                        there + m * state_row, L, saved, to, L, U, n, h, line + H * m, L,
                     )  # fmt: skip
     else:
         product(
-            state, state_row, packed, hh, packed, bias, 0, s, a_hh, 2 * U, rows, 2 * J, H, 0, 2 * J
+            state, state_row, packed, hh + 2 * at_unit * H, packed, bias + 2 * at_unit, 0,
+            work, a_hh, 2 * W, rows, 2 * J, H, 0, 2 * J,
         )  # fmt: skip
-        r_z, a_hn = a_hh + 2 * U * rows, a_hh + 5 * U * rows
-        x = a_ih + 3 * U * first
+        r_z, a_hn, x = a_hh + 2 * W * rows, a_hh + 4 * W * rows, a_ih + 3 * W * row
         for m in range(rows):
+            r_h, of_m = rh + m * state_row + at_unit, 2 * W * m
             _gates_before(
-                x + m * 3 * U, a_hh + m * 2 * U, before + m * state_row, r_z + m * 3 * U, H, s
+                x + 3 * W * m, a_hh + of_m, states, before + m * state_row, r_h, r_z + of_m, W, work
             )
+        long_waits = meet(meetings, part, parts)
+        hh, bias = hh + 2 * U * H + at_unit * H, bias + 2 * U + at_unit
         product(
-            address(s, r_z + 2 * U), 3 * U, packed, hh + 2 * U * H, packed, bias + 2 * U, 0,
-            s, a_hn, U, rows, J, H, 0, J,
+            address(states, rh), state_row, packed, hh, packed, bias, 0,
+            work, a_hn, W, rows, J, H, 0, J,
         )  # fmt: skip
         for m in range(rows):
             to = at + m * saved_row if at >= 0 else -1
             _candidate_before(
-                x + m * 3 * U, a_hn + m * U, before + m * state_row, after + m * state_row,
-                r_z + m * 3 * U, saved, to, H, s,
+                x + 3 * W * m, a_hn + W * m, states, before + m * state_row,
+                after + m * state_row, r_z + 2 * W * m, W, saved, to, U, work,
             )  # fmt: skip
     if len(valid):
         for m in range(rows):
             if not valid[iv + m]:
                 # h[t + 1] = h[t]; what was saved is never used, but is defined
-                copy_row(s, before + m * state_row, s, after + m * state_row, U, U)
+                copy_row(states, before + m * state_row, states, after + m * state_row, W, W)
                 if at >= 0:
-                    clear(saved, at + m * saved_row, at + (m + 1) * saved_row)
+                    for gate in range(4 if reset_after else 3):
+                        to = at + m * saved_row + gate * U
+                        clear(saved, to, to + W)
+    return long_waits
 
 
 @entry
 def forward(
-    x, x_time, x_batch, h, saved, packed, valid, T, B, I, H, low, high,  # noqa: E741
-    reset_after, block, chunk, scratch,
+    x, x_time, x_batch, W_ih, W_hh, b_ih, b_hh, h, saved, packed, valid, T, B, I, H,  # noqa: E741
+    reset_after, low, high, first, last, by_units, block, chunk, scratch, states,
+    meetings, part, parts,
 ):  # fmt: skip
-    """Run `gru_np.recurrence.gru_forward` for the batch rows low..high; h[0] is already there.
+    """Run `gru_np.recurrence.gru_forward`; h[0] is already there. One part of a team's work.
+
+    The part packs the vectors first..last of units. Then it runs all of them for the batch rows
+    low..high; or `by_units` only these, for all rows, in states that the team shares.
+
+    A team that loses too much time with waiting is dissolved, and the first part does the rest.
 
     x[t, b] begins at t * x_time + b * x_batch. An empty `saved` saves nothing, an empty `valid`
     masks nothing. `block` rows go through time together, their inputs `chunk` steps at a time.
     """
     x, h, saved = in_a_row(x), in_a_row(h), in_a_row(saved)
+    W_ih, W_hh = in_a_row(W_ih), in_a_row(W_hh)
     L = lanes(h)
     J = (H + L - 1) // L
     U = J * L
+    team = address(meetings, 0)
+    _pack_part(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, first, last, packed)
+    each = parts  # how many meet at every step
+    if not by_units:
+        meet(team, part, parts)
+        first, last, each = 0, J, 1
+    long_waits = 0
     saved_row = (4 if reset_after else 3) * U
     hh = 3 * U * I
-    b_ih = hh + 3 * U * H
+    b_ih_at = hh + 3 * U * H
     # Rows as far apart as a power of two would share few places in the first cache.
     state_row = U + 2 * L
-    state, a_hh = 0, 2 * block * state_row
-    a_ih = a_hh + 6 * block * U
+    a_hh, a_ih = 0, 6 * block * U
     copies = a_ih + 3 * U * block * chunk
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
-        together = units_together(rows, J, reset_after)
-        before, after = state, state + block * state_row
+        W, at_unit = (last - first) * L, first * L
+        count = min(W, H - at_unit)
+        together = units_together(rows, last - first, reset_after)
+        before, after = 0, rows * state_row
         for m in range(rows):
-            copy_row(h, (r0 + m) * H, scratch, before + m * state_row, H, U)
-        for t0 in range(0, T, chunk):
+            copy_row(h, (r0 + m) * H + at_unit, states, m * state_row + at_unit, count, W)
+        meet(team, part, each)
+        t0 = 0
+        while t0 < T:
             steps = min(chunk, T - t0)
             # a_ih = W_ih x + b_ih
             rows_of_x, x_row = address(x, t0 * x_time + r0 * x_batch), x_batch
@@ -308,18 +361,37 @@ def forward(
                         source = (t0 + s) * x_time + (r0 + m) * x_batch
                         copy_row(x, source, scratch, copies + (s * rows + m) * I, I, I)
                 rows_of_x, x_row = address(scratch, copies), I
-            project(rows_of_x, x_row, packed, 0, b_ih, I, U, steps * rows, together, scratch, a_ih)
+            project(
+                rows_of_x, x_row, packed, 0, b_ih_at, I, steps * rows, first, last, together,
+                scratch, a_ih,
+            )  # fmt: skip
             for t in range(t0, t0 + steps):
                 at = (t * B + r0) * saved_row if len(saved) else -1
-                step(
-                    a_ih, steps * rows, (t - t0) * rows, a_hh, before, after, state_row,
-                    saved, at, saved_row,
-                    valid, t * B + r0, packed, hh, H, rows, reset_after, scratch,
-                    h, ((t + 1) * B + r0) * H,
+                out = ((t + 1) * B + r0) * H
+                long_waits += step(
+                    a_ih, steps * rows, (t - t0) * rows, a_hh, states, before, after,
+                    2 * rows * state_row, state_row, saved, at, saved_row, valid, t * B + r0,
+                    packed, hh, H, rows, reset_after, scratch, h, out,
+                    first, last, team, part, each,
                 )  # fmt: skip
+                if long_waits >= OFTEN and part == 0:
+                    dissolve(team)
+                arrive(team, part, each)
                 before, after = after, before
                 for m in range(rows):
-                    copy_row(scratch, before + m * state_row, h, ((t + 1) * B + r0 + m) * H, H, H)
+                    state = before + m * state_row + at_unit
+                    copy_row(states, state, h, out + m * H + at_unit, count, count)
+                long_waits += wait(team, part, each)
+                if dissolved(team, part, each):
+                    if part:
+                        finish(team, part, parts)
+                        return
+                    first, last, each = 0, J, 1
+                    W, at_unit, count, steps = U, 0, H, t + 1 - t0
+                    together = units_together(rows, J, reset_after)
+                    break
+            t0 += steps
+    finish(team, part, parts)
 
 
 @entry

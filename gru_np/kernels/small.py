@@ -161,13 +161,13 @@ def forward(x, h0, W_ih, W_hh, b_ih, b_hh, h, saved, reset_after):
     _affine(W_ih, 3, 0, H, I, b_ih, address(x, 0), work, a_ih, 3 * L, pad)
     if reset_after:
         _affine(W_hh, 3, 0, H, H, b_hh, here, work, a_hh, 3 * L, pad)
-        _step_after(a_ih, a_hh, work, before, after, L, saved, to, L, U, J, h, H)
+        _step_after(a_ih, a_hh, work, work, before, after, L, saved, to, L, U, J, h, H, L)
     else:
         _affine(W_hh, 2, 0, H, H, b_hh, here, work, a_hh, 2 * L, pad)
-        _gates_before(a_ih, a_hh, before, r_z, H, work)
-        rh = address(work, r_z + 2 * U)
-        _affine(W_hh, 1, 2 * H, H, H, b_hh, rh, work, a_hn, L, pad)
-        _candidate_before(a_ih, a_hn, before, after, r_z, saved, to, H, work)
+        rh = r_z + 2 * U
+        _gates_before(a_ih, a_hh, work, before, rh, r_z, U, work)
+        _affine(W_hh, 1, 2 * H, H, H, b_hh, address(work, rh), work, a_hn, L, pad)
+        _candidate_before(a_ih, a_hn, work, before, after, r_z, U, saved, to, U, work)
     copy_row(work, before, h, 0, H, H)
     copy_row(work, after, h, H, H, H)
 

@@ -138,12 +138,13 @@ def stream(tokens, x, before, after, y, packed, plan):
             elif layer == 0:
                 for m in range(B):
                     copy_row(x, tokens[m] * I, work, source + m * row, I, I)
-            project_inputs(here, row, packed, at, b_ih, I, U, B, together, work, a_ih)
+            project_inputs(here, row, packed, at, b_ih, I, B, 0, J, together, work, a_ih)
         for m in range(B):
             copy_row(before, carried + m * H, work, state + m * U, H, U)
         step(
-            a_ih, B, 0, a_hh, state, next_state, U, packed, -1, 0, nothing_masked(), 0, packed,
-            at + 3 * U * I, H, B, reset_after, work, after, carried,
+            a_ih, B, 0, a_hh, work, state, next_state, a_hh + 5 * block, U, packed, -1, 0,
+            nothing_masked(), 0, packed, at + 3 * U * I, H, B, reset_after, work, after, carried,
+            0, J, 0, 0, 1,
         )  # fmt: skip
         for m in range(B):
             copy_row(work, next_state + m * U, after, carried + m * H, H, H)
