@@ -26,6 +26,17 @@ def _threads():
     set_num_threads(before)
 
 
+@pytest.fixture(params=["vectors", "tile unit"])
+def products(request, monkeypatch):
+    """Compute the products of a head both ways, whatever its size."""
+    from gru_np.kernels import amx, training
+
+    if request.param == "tile unit" and not amx.ready():
+        pytest.skip("this processor has no tile unit")
+    monkeypatch.setattr(training, "TILE_UNIT_CLASSES", 0 if request.param == "tile unit" else 1e9)
+    return request.param
+
+
 @pytest.fixture
 def many_threads(monkeypatch):
     """Make even the smallest work worth as many threads as there may be."""
@@ -66,12 +77,13 @@ def compiled(h, W, b, y, weight, mask, gradient=True):
 
 
 SIZES = [(3, 5, 4, 7), (1, 1, 3, 2), (4, 2, 16, 100), (5, 9, 37, 301), (2, 40, 530, 66)]
+SIZES += [(3, 130, 20, 40)]
 
 
 @DTYPES
 @pytest.mark.parametrize("B, T, H, V", SIZES)
 @pytest.mark.parametrize("time_first", [True, False])
-def test_cross_entropy_equals_numpy(rng, B, T, H, V, dtype, time_first):
+def test_cross_entropy_equals_numpy(rng, B, T, H, V, dtype, time_first, products):
     """Value, hits and all gradients, for sizes that fill no vector, panel or tile."""
     h, W, b, y = problem(rng, B, T, H, V, dtype, time_first)
     expected = in_numpy(h, W, b, y, None, None)
@@ -80,7 +92,7 @@ def test_cross_entropy_equals_numpy(rng, B, T, H, V, dtype, time_first):
 
 
 @DTYPES
-def test_masked_and_weightless_positions_are_never_looked_at(rng, dtype):
+def test_masked_and_weightless_positions_are_never_looked_at(rng, dtype, products):
     """NaN and labels out of range there change nothing; their gradient is zero."""
     h, W, b, y = problem(rng, 6, 11, 13, 37, dtype)
     mask, weight = rng.random((6, 11)) < 0.5, rng.random((6, 11))
@@ -94,7 +106,7 @@ def test_masked_and_weightless_positions_are_never_looked_at(rng, dtype):
 
 
 @DTYPES
-def test_nothing_kept_gives_zeros(rng, dtype):
+def test_nothing_kept_gives_zeros(rng, dtype, products):
     """No position, no loss, no gradient."""
     h, W, b, y = problem(rng, 2, 3, 4, 5, dtype)
     found = compiled(h, W, b, y, None, np.zeros((2, 3), bool))
@@ -103,7 +115,7 @@ def test_nothing_kept_gives_zeros(rng, dtype):
 
 
 @DTYPES
-def test_rows_without_time_and_without_bias(rng, dtype):
+def test_rows_without_time_and_without_bias(rng, dtype, products):
     """h may be (B, H), and b None."""
     h, W, _, y = problem(rng, 9, 1, 21, 30, dtype, bias=False)
     h, y = np.ascontiguousarray(h[:, 0]), y[:, 0]
@@ -111,7 +123,7 @@ def test_rows_without_time_and_without_bias(rng, dtype):
 
 
 @DTYPES
-def test_logits_in_several_chunks_give_the_same(rng, dtype, monkeypatch):
+def test_logits_in_several_chunks_give_the_same(rng, dtype, monkeypatch, products):
     """A bound on memory cuts the rows in chunks whose dW add up."""
     from gru_np.kernels import training
 
@@ -122,7 +134,7 @@ def test_logits_in_several_chunks_give_the_same(rng, dtype, monkeypatch):
 
 @DTYPES
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_threads_do_not_change_a_bit(rng, dtype, chunks, many_threads, monkeypatch):
+def test_threads_do_not_change_a_bit(rng, dtype, chunks, many_threads, monkeypatch, products):
     """Of the loss, of the gradients by h, W, b and by an embedding."""
     from gru_np.kernels import training
 
@@ -138,7 +150,7 @@ def test_threads_do_not_change_a_bit(rng, dtype, chunks, many_threads, monkeypat
 
 
 @DTYPES
-def test_a_sure_and_right_answer_keeps_its_small_gradient(dtype):
+def test_a_sure_and_right_answer_keeps_its_small_gradient(dtype, products):
     """Where 1 - p is 0 in the dtype, dx = -s / (1 + s) is not."""
     h, W = np.array([[1.0]], dtype), np.array([[50.0], [0.0], [0.0]], dtype)
     value, _, _, dW, _ = compiled(h, W, None, np.array([0]), None, None)
@@ -147,7 +159,7 @@ def test_a_sure_and_right_answer_keeps_its_small_gradient(dtype):
 
 
 @DTYPES
-def test_not_a_number_shows_and_infinity_is_right(dtype):
+def test_not_a_number_shows_and_infinity_is_right(dtype, products):
     """NaN in a row makes its loss and gradient NaN; infinity for another class costs that."""
     W, y = np.eye(3, dtype=dtype), np.array([1])
     value, _, dh, _, _ = compiled(np.array([[np.nan, 0, 0]], dtype), W, None, y, None, None)
@@ -256,6 +268,15 @@ def test_bad_labels_are_named(rng):
     x = rng.integers(1, 11, (2, 3))
     with pytest.raises(ValueError, match=r"valid range 0\.\.10, got 11 at position \(1, 2\)"):
         language_model("float32").compute_loss(x, np.array([[1, 2, 3], [4, 5, 11]]))
+
+
+def test_precision_on_the_tile_unit_is_that_of_float32(rng, products):
+    """Three bfloat16 hold a float32: errors are those of sums in float32, not of bfloat16."""
+    h, W, b, y = problem(rng, 6, 20, 100, 500, "float32")
+    found = compiled(h, W, b, y, None, None)
+    exact = compiled(*(a.astype(float) for a in (h, W, b)), y, None, None)
+    for ours, right in zip(found[2:], exact[2:], strict=True):
+        assert np.abs(ours - right).max() < 2e-6 * np.abs(right).max()
 
 
 MEMORY = """

@@ -42,6 +42,23 @@ def test_float64_errors_are_as_small_as_promised():
     assert found["log"]["ulp"] <= 4
 
 
+@entry
+def _exps_of_negative(x, y):
+    for i in range(0, len(x), vector.lanes(x)):
+        vector.store(y, i, vector.exp_of_negative(vector.load(x, i)))
+
+
+@DTYPES
+def test_exp_of_negative_is_exact_to_4_ulp_zero_below_and_keeps_nan(dtype):
+    x = -np.random.default_rng(0).uniform(0, 87, 1600).astype(dtype)
+    x[:4] = 0, -200, -np.inf, np.nan
+    y = np.full_like(x, 7)
+    _exps_of_negative(x, y)
+    expected = np.exp(x.astype(np.longdouble))
+    np.testing.assert_allclose(y[4:], expected[4:], rtol=4 * np.finfo(dtype).eps)
+    assert y[0] == 1 and y[1] <= np.exp(-200.0) * 1.001 and y[2] == 0 and np.isnan(y[3])
+
+
 @DTYPES
 def test_special_values_come_out_as_in_numpy(dtype):
     special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 100.0, -100.0, -800.0, 1.0, 800.0]

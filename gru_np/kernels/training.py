@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np.kernels import head, updates
+from gru_np.kernels import amx, head, head_amx, updates
 from gru_np.kernels._settings import num_threads
 from gru_np.kernels.fused import NOTHING, flat, plain, scratch
 from gru_np.kernels.matmul import DEPTH
@@ -19,6 +19,11 @@ from gru_np.kernels.vector import REGISTER_BYTES, ROWS
 LOGIT_BYTES = 48 * 1024 * 1024
 # Panels whose products go together through a block of W.
 GROUP = 8
+# From so many classes on, float32 goes to the tile unit where there is one: what is done once for
+# each row of h must not weigh too much.
+TILE_UNIT_CLASSES = 1024
+# There as many panels go together as have so much of h, in blocks.
+STATE_BYTES = 1024 * 1024
 # An update is bound by memory: as many operations' time as this goes into one number.
 UPDATE_OPERATIONS = 100
 # Gradients of so few numbers together it is quicker to copy than to ask for their addresses.
@@ -47,16 +52,17 @@ class _Chunk(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _chunks(n, V, H, L, fit, products, threads):
-    """Cut n rows in chunks of at most `fit` panels; `threads` is what may be used."""
-    panels, panel = -(-n // (3 * L)), 3 * L * V
+def _chunks(n, V, H, rows, grain, fit, products, threads):
+    """Cut n rows, `rows` a panel, in chunks of at most `fit` panels; for at most `threads`."""
+    panels, panel = -(-n // rows), rows * V
     count = -(-panels // max(1, fit or panels))
     bounds = [panels * i // max(1, count) for i in range(count + 1)]
     chunks = []
     for first, last in pairwise(bounds):
         parts = threads_for(2 * products * (last - first) * panel * H, last - first)
-        rows = [first + i for i in cut(last - first, parts, 1)]
-        chunks.append(_Chunk(first, last, rows, cut(V, min(parts, V), ROWS)))
+        of_threads = [first + i for i in cut(last - first, parts, 1)]
+        classes = [min(V, i * grain) for i in cut(-(-V // grain), parts, 1)]
+        chunks.append(_Chunk(first, last, of_threads, classes))
     return chunks
 
 
@@ -75,7 +81,6 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     """
     V, H = W.shape
     dtype, nothing = h.dtype, NOTHING[h.dtype]
-    L = REGISTER_BYTES // dtype.itemsize
     time_first = h.ndim == 3 and not h.flags.c_contiguous
     if time_first:
         h, labels = h.transpose(1, 0, 2), labels.T
@@ -93,19 +98,35 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     labels = plain(labels, INTP)
     dh = dW = db = None
     flat_dh = flat_db = nothing
-    panel, padded, total = 3 * L * V, -(-H // L) * L, -(-n // L) * L
-    fit, rows = 0, nothing
     if gradient:
         dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
         dW = (np.empty if n else np.zeros)((V, H), dtype)
         flat_dh = dh.reshape(-1)
         if b is not None:
             flat_db = db = (np.empty if n else np.zeros)(V, dtype)
-        fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize))
-        rows = scratch.get("rows", dtype, total * padded)
+    on_unit = V >= TILE_UNIT_CLASSES and dtype == np.float32 and amx.ready()
+    compute = _on_tile_unit if on_unit else _in_vectors
+    compute(
+        flat_h, offsets, W, flat_b, labels, weight, count, n, V, H, gradient,
+        losses, hits, flat_dh, dW, flat_db,
+    )  # fmt: skip
+    if time_first and gradient:
+        dh = dh.transpose(1, 0, 2)
+    return CrossEntropy(float(np.add.reduce(losses)), hits, dh, dW, db)
+
+
+def _in_vectors(
+    h, offsets, W, b, labels, weight, count, n, V, H, gradient, losses, hits, dh, dW, db
+):  # fmt: skip
+    """All of it by `gru_np.kernels.head`."""
+    dtype, nothing = h.dtype, NOTHING[h.dtype]
+    L = REGISTER_BYTES // dtype.itemsize
+    panel, padded, total = 3 * L * V, -(-H // L) * L, -(-n // L) * L
+    fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize)) if gradient else 0
+    rows = scratch.get("rows", dtype, total * padded) if gradient else nothing
     slices = DEPTH * (H + ROWS)
     for first, last, of_rows, of_classes in _chunks(
-        n, V, H, L, fit, 3 if gradient else 1, num_threads()
+        n, V, H, 3 * L, ROWS, fit, 3 if gradient else 1, num_threads()
     ):
         shared = scratch.get("logits", dtype, (last - first) * panel) if gradient else None
 
@@ -116,23 +137,67 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
             own = scratch.get("head", dtype, 2 * columns + slices + 15 * L)
             logits = shared if gradient else scratch.get("logits", dtype, group * panel)
             head.rows_forth_and_back(
-                flat_h, offsets, W, flat_b, labels, weight, count, n, V, H, low, high,
+                h, offsets, W, b, labels, weight, count, n, V, H, low, high,
                 first, group, gradient, logits, own, columns, slices, rows, total,
-                losses, hits, flat_dh,
+                losses, hits, dh,
             )  # fmt: skip
 
         def along_classes(i, bounds=of_classes, first=first, last=last, shared=shared):
             head.weight_gradient(
                 shared, rows, total, n, V, H, bounds[i], bounds[i + 1], first, last, first > 0,
-                scratch.get("sums", dtype, 16 * ROWS * padded), dW, flat_db,
+                scratch.get("sums", dtype, 16 * ROWS * padded), dW, db,
             )  # fmt: skip
 
         run(along_rows, len(of_rows) - 1)
         if gradient:
             run(along_classes, len(of_classes) - 1)
-    if time_first and gradient:
-        dh = dh.transpose(1, 0, 2)
-    return CrossEntropy(float(np.add.reduce(losses)), hits, dh, dW, db)
+
+
+def _on_tile_unit(
+    h, offsets, W, b, labels, weight, count, n, V, H, gradient, losses, hits, dh, dW, db
+):  # fmt: skip
+    """All of it by `gru_np.kernels.head_amx`."""
+    dtype, S, N = h.dtype, amx.SIDE, amx.BLOCK_NUMBERS
+    K = -(-H // S)
+    panel = -(-V // S) * S * S
+    fit = max(1, LOGIT_BYTES // (panel * dtype.itemsize))
+    together = max(1, min(fit, STATE_BYTES // (K * amx.BLOCK)))
+    gaps, get = np.empty(n), scratch.get
+    for first, last, of_rows, of_classes in _chunks(
+        n, V, H, S, S, fit if gradient else 0, 3 if gradient else 1, num_threads()
+    ):
+        chunk = last - first
+        shared = get("logits", dtype, chunk * panel) if gradient else None
+        scaled = get("scaled", dtype, K * chunk * N if gradient else 0)
+        factors = get("factors", dtype, chunk * S)
+
+        def along_rows(i, bounds=of_rows, first=first, chunk=chunk, shared=shared,
+                       scaled=scaled, factors=factors):  # fmt: skip
+            low, high = bounds[i], bounds[i + 1]
+            group = min(together, high - low)
+            head_amx.rows_forth_and_back(
+                h, offsets, W, b, labels, weight, count, n, V, H, low, high, first, group, gradient,
+                shared if gradient else get("logits", dtype, group * panel),
+                get("states", dtype, group * K * N),
+                get("blocks", dtype, max(head_amx.WIDE * K, amx.DEEP) * N),
+                get("right", dtype, head_amx.WIDE * N), get("spare", dtype, K * S * S),
+                get("sums", dtype, group * K * S * S),
+                get("stats", dtype, group * head_amx.STATS),
+                gaps, chunk, scaled, factors, losses, hits, dh,
+            )  # fmt: skip
+
+        def along_classes(i, bounds=of_classes, first=first, chunk=chunk, shared=shared,
+                          scaled=scaled, factors=factors):  # fmt: skip
+            head_amx.weight_gradient(
+                shared, scaled, factors, V, H, bounds[i], bounds[i + 1], chunk, first > 0,
+                get("blocks", dtype, head_amx.OVER * amx.DEEP * N),
+                get("sums", dtype, head_amx.OVER * K * S * S),
+                get("stats", dtype, head_amx.OVER * S * 16), dW, db,
+            )  # fmt: skip
+
+        run(along_rows, len(of_rows) - 1)
+        if gradient:
+            run(along_classes, len(of_classes) - 1)
 
 
 def embedding_gradient(ids, dy, V):

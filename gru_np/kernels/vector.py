@@ -178,6 +178,23 @@ class Emit:
         y = b.fmul(b.fadd(self.const(1), p), self.two_to(half))
         return b.fmul(y, self.two_to(b.fsub(n, half)))
 
+    def exp_of_negative(self, x):
+        """exp(x) for x <= 0, in float32 with half the operations; zero from -88 on."""
+        if not self.single:
+            return self.exp(x)
+        # As in tanh; at -88, 2^n has the bits of zero.
+        b, first, second = self.builder, *LN2_SINGLE
+        low = self.const(-88)
+        x = b.select(b.fcmp_ordered(">", low, x), low, x)
+        round_ = self.const(1.5 * 2**23 + 127)
+        t = self.fma(x, self.const(LOG2_E), round_)
+        n = b.fsub(t, round_)
+        scale = b.bitcast(b.shl(b.bitcast(t, self.int), self.int_const(23)), self.type)
+        r = self.fma(n, self.const(-first), x)
+        r = self.fma(n, self.const(-second), r)
+        p = self.fma(b.fmul(r, r), self.horner(r, EXP_SINGLE), r)
+        return self.fma(scale, p, scale)
+
     def log(self, x):
         """log(x) = e ln 2 + 2 atanh(s), s = (m - 1) / (m + 1), x = 2^e m, m near 1."""
         b = self.builder
@@ -535,6 +552,16 @@ def fma(typingctx, a, b, c):
         return Emit(context, builder, sig.args[0]).fma(*args)
 
     return a(a, a, a), emit
+
+
+@intrinsic
+def exp_of_negative(typingctx, x):
+    """exp(x) for x <= 0."""
+
+    def emit(context, builder, sig, args):
+        return Emit(context, builder, sig.args[0]).exp_of_negative(*args)
+
+    return x(x), emit
 
 
 # --------------------------------------------------------------------- the equations, compiled
