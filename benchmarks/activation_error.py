@@ -1,19 +1,28 @@
 """Measure the elementary functions of `gru_np.kernels.vector` against exact arithmetic.
 
-    python -m benchmarks.activation_error             every float32 there is (some minutes)
-    python -m benchmarks.activation_error --sample 8  every 8th
+    python -m benchmarks.activation_error             every float32 there is: half an hour of a core
+    python -m benchmarks.activation_error --sample 8  every 8th; printed, not kept
 
 float32 is compared with float64 NumPy, whose own error is a billionth of what is measured; float64
 with mpmath at random points. "ulp" is the error by the spacing of float32 (float64) at the exact
-value; sigmoid's is given in absolute terms only, as it is (1 + tanh(a / 2)) / 2.
+value; sigmoid's is given in absolute terms only, as it is (1 + tanh(a / 2)) / 2. What the whole
+sweep finds is kept in benchmarks/results: activation_error.json, and the table in .md.
 """
 
 import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from benchmarks import machine
+
+RESULTS = Path(__file__).with_name("results") / "activation_error.json"
 FUNCTIONS = ("tanh", "sigmoid", "exp", "log")
-BLOCK = 1 << 20
+INPUTS, PIECE, BLOCK = 1 << 32, 1 << 26, 1 << 20
 
 
 def evaluator():
@@ -47,8 +56,10 @@ def exact(name, x):
         return getattr(np, name)(x)
 
 
-def measure_float32(stride=1, functions=FUNCTIONS):
+def measure_float32(stride=1, functions=FUNCTIONS, first=0, end=INPUTS):
     """Worst absolute error and ulp of each function over every stride-th float32; and promises.
+
+    Only of those whose bits, read as an integer, lie in first..end.
 
     Returns {name: {"absolute": ..., "ulp": ..., "nan": ..., "odd": ..., "bounded": ...}}: whether
     NaN is where it belongs, tanh(-x) = -tanh(x) to the bit, and tanh and sigmoid keep within 1.
@@ -58,8 +69,8 @@ def measure_float32(stride=1, functions=FUNCTIONS):
         name: {"absolute": 0.0, "ulp": 0.0, "nan": True, "odd": True, "bounded": True}
         for name in functions
     }
-    for start in range(0, 1 << 32, BLOCK * stride):
-        bits = np.arange(start, min(start + BLOCK * stride, 1 << 32), stride, dtype=np.uint64)
+    for start in range(first, end, BLOCK * stride):
+        bits = np.arange(start, min(start + BLOCK * stride, end), stride, dtype=np.uint64)
         x = np.zeros(-(-len(bits) // 16) * 16, np.float32)  # whole vectors
         x[: len(bits)] = bits.astype(np.uint32).view(np.float32)
         with np.errstate(invalid="ignore"):  # signalling NaNs
@@ -125,23 +136,76 @@ def measure_float64(count, seed=0):
     return worst
 
 
+def sweep(processes):
+    """Measure every float32, a piece at a time in `processes` processes."""
+    starts = range(0, INPUTS, PIECE)
+    worst = {}
+    with ProcessPoolExecutor(processes) as pool:
+        for found in tqdm(pool.map(measure_piece, starts), "float32", len(starts)):
+            for name, of in found.items():
+                worst[name] = {
+                    key: value and worst[name][key] if value is True or value is False
+                    else max(value, worst[name][key])
+                    for key, value in of.items()
+                } if name in worst else of  # fmt: skip
+    return worst
+
+
+def measure_piece(first):
+    """Measure the float32 of one piece."""
+    return measure_float32(first=first, end=first + PIECE)
+
+
+def table(results):
+    """Write what was found as Markdown."""
+    promises = {"tanh": ("nan", "odd", "bounded"), "sigmoid": ("nan", "bounded")}
+    yes = {True: "yes", False: "**no**"}
+    lines = [
+        "# Elementary functions against exact arithmetic", "",
+        f"Written by `python -m benchmarks.activation_error` ({results['commit']}, "
+        f"{results['cpu']}). float32: all 2^32 inputs.", "",
+        "| float32 | absolute error | ulp | NaN stays NaN | odd to the bit | within 1 |",
+        "|---|---:|---:|---|---|---|",
+    ]  # fmt: skip
+    for name, found in results["float32"].items():
+        absolute = f"{found['absolute']:.2e}" if name in promises else ""
+        ulp = f"{found['ulp']:.2f}" if found["ulp"] else ""
+        kept = [
+            yes[found[key]] if key in promises.get(name, ("nan",)) else ""
+            for key in ("nan", "odd", "bounded")
+        ]
+        lines.append(f"| {name} | {absolute} | {ulp} | {' | '.join(kept)} |")
+    lines += [
+        "", f"float64: {results['points']:,} random inputs against mpmath.", "",
+        "| float64 | absolute error, 2^-53 | ulp |", "|---|---:|---:|",
+    ]  # fmt: skip
+    for name, found in results["float64"].items():
+        lines.append(f"| {name} | {found['absolute']:.2f} | {found['ulp']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print, and keep what the whole sweep finds."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sample", type=int, default=1, help="every n-th float32 only")
-    stride = parser.parse_args().sample
-    print(f"float32, every {stride} of 2^32 inputs")
-    for name, found in measure_float32(stride).items():
-        print(
-            f"    {name:8}",
-            ", ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in found.items()
-            ),
-        )
-    print("float64, 20,000 random inputs; absolute in units of 2^-53")
-    for name, found in measure_float64(20000).items():
-        print(f"    {name:8} absolute {found['absolute']:.3g}, ulp {found['ulp']:.3g}")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    whole = args.sample == 1
+    here = machine.describe()
+    results = {
+        "cpu": here["cpu"], "commit": here["commit"],
+        "float32": sweep(args.processes) if whole else measure_float32(args.sample),
+        "points": 20_000, "float64": measure_float64(20_000),
+    }  # fmt: skip
+    print(json.dumps(results, indent=1))
+    if whole:
+        for path, content in (
+            (RESULTS, json.dumps(results, indent=1) + "\n"),
+            (RESULTS.with_suffix(".md"), table(results)),
+        ):
+            part = path.with_suffix(".part")
+            part.write_text(content, encoding="utf-8")
+            part.replace(path)
 
 
 if __name__ == "__main__":
