@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Gradients
+from gru_np._together import Together
 from gru_np.layers import GRU, Bidirectional, Layer
 
 FEW = 1 << 15  # numbers that it is quicker to bring together than to look at array by array
@@ -44,8 +45,8 @@ def gradient_norm(gradients: Gradients) -> float:
     >>> gradient_norm({"a": np.array([3.0]), "b": np.array([0.0, 4.0])})
     5.0
     """
-    arrays = list(gradients.values())
-    if arrays and sum([g.size for g in arrays]) <= FEW:
+    arrays = [gradients.flat] if isinstance(gradients, Together) else list(gradients.values())
+    if len(arrays) > 1 and sum([g.size for g in arrays]) <= FEW:
         arrays = [np.concatenate(arrays, axis=None)]
     total = sum([float(np.dot(g, g)) for g in map(np.ravel, arrays)])
     if math.isfinite(total):

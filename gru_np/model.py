@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import health, kernels, losses, metrics, optimizers, saving, streaming, training
+from gru_np import (
+    health,
+    kernels,
+    losses,
+    metrics,
+    optimizers,
+    saving,
+    small_steps,
+    streaming,
+    training,
+)
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import as_floats, require_choice, require_count, spell
 from gru_np.callbacks import Callback, CallbackList, History, Progress
@@ -24,7 +34,7 @@ from gru_np.training import States, TrainingProgress
 class Pass(NamedTuple):
     """What one way down through the layers leaves."""
 
-    y: Array
+    y: Any  # an array, or `Logits`
     mask: Array | None
     saved: list[Any]
     states: States
@@ -92,6 +102,7 @@ class Sequential:
         self.progress = TrainingProgress()
         self.stop_training = False
         self._compiled: dict[bool, streaming.CompiledStep] = {}
+        self._small: dict[tuple[int, ...], small_steps.SmallStep | None] = {}
         self.callbacks: list[Callback] = []  # of the fit under way
         for layer in layers:
             self.add(layer)
@@ -394,9 +405,14 @@ class Sequential:
         self, x: Array, y: Array | None, weight: Array | None, states: States | None = None
     ) -> States:
         """Take one optimiser step on one batch; give the states at its end."""
-        down = self._forward(x, training=True, states=states, fused=True)
-        value, dy = self._loss_and_gradient(down, y, weight)
-        gradients = self._backward(dy, down.saved)
+        small = small_steps.find(self._small, self.layers, self.loss, x)
+        if small is not None and weight is None and y is not None:
+            value, logits, saved, after = small.run(x, y, states)
+            down, gradients = Pass(logits, None, saved, after), small.gradients
+        else:
+            down = self._forward(x, training=True, states=states, fused=True)
+            value, dy = self._loss_and_gradient(down, y, weight)
+            gradients = self._backward(dy, down.saved)
         norm = health.gradient_norm(gradients)
         if not math.isfinite(float(value) + norm):
             raise health.NonFiniteError(
@@ -406,12 +422,13 @@ class Sequential:
             )
         for callback in self.callbacks:
             callback.on_gradient(norm, down.saved)
+        # before the weights change, for metrics may ask for the predictions only now
+        self._track(value, down, y, weight)
         self._compiled.clear()
         self.optimizer.apply(self._trainable(), gradients)
         for layer in self.layers:
             if layer.trainable:
                 layer.constrain()
-        self._track(value, down, y, weight)
         return down.states
 
     def train_on_batch(

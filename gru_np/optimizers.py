@@ -30,6 +30,7 @@ from gru_np import kernels, schedules
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import require_choice, spell
 from gru_np._named import Configured, describe, require_known, require_number, resolve
+from gru_np._together import Together
 
 EpsilonPlacement = Literal["keras", "torch"]
 
@@ -575,17 +576,18 @@ class Adam(Optimizer):
             if not apart or not all(a.flags.carray for a in self._known):
                 return False
             averages = self._averages = kernels.averages(columns)
+        gradients = grads.flat if isinstance(grads, Together) else grads.values()
         scales: list[float] | None = None
         decays: list[float] | None = None
         if self.clipnorm is not None:
-            scales = [_scale_from(self.clipnorm, norm) for norm in averages.norms(grads.values())]
+            scales = [_scale_from(self.clipnorm, norm) for norm in averages.norms(gradients)]
         elif self.global_clipnorm is not None:
-            norm = math.hypot(*averages.norms(grads.values()))
+            norm = math.hypot(*averages.norms(gradients))
             scales = [_scale_from(self.global_clipnorm, norm)] * len(arrays)
         if self.weight_decay:
             decays = [rate * self.weight_decay if self._decays(name) else 0.0 for name in grads]
         step_size, epsilon = self._step_size_and_epsilon(rate)
-        averages.adam(grads.values(), scales, decays, step_size, self.beta_1, self.beta_2, epsilon)
+        averages.adam(gradients, scales, decays, step_size, self.beta_1, self.beta_2, epsilon)
         return True
 
     def _update(self, name: str, p: Array, g: Array, rate: float) -> None:

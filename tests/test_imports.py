@@ -14,7 +14,7 @@ PACKAGE = Path(gru_np.__file__).parent
 
 # A module may import from its own line (without a circle) and from the lines above it.
 ORDER = [
-    ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace"],
+    ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace", "_together"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
     ["functions"],
@@ -28,6 +28,7 @@ ORDER = [
         "_safetensors",
         "checkpoint",
         "saving",
+        "small_steps",
         "streaming",
         "health",
         "training",

@@ -30,10 +30,12 @@ __all__ = [
     "embedding_gradient",
     "gru_backward",
     "gru_forward",
+    "is_small",
     "num_threads",
     "pays",
     "set_num_threads",
     "takes",
+    "token_pass",
     "warmup",
 ]
 
@@ -179,6 +181,16 @@ def dense_cross_entropy(
 def embedding_gradient(ids: Any, dy: Any, V: int) -> Any:
     """Sum the rows of dy (..., E) by id (...) into dW (V, E); compiled only, see `takes`."""
     return _compiled("training").embedding_gradient(ids, dy, V)
+
+
+def token_pass(embedding: Any, layers: Any, dense: Any, B: int, T: int, sequence: bool) -> Any:
+    """Make ready to run a small language model; see `kernels.passes.TokenPass`."""
+    return _compiled("passes").TokenPass(embedding, layers, dense, B, T, sequence)
+
+
+def is_small(V: int, E: int, layers: list[tuple[int, int]], B: int, T: int) -> bool:
+    """Whether `token_pass` is for such sizes; layers are pairs (I, H)."""
+    return bool(_compiled("passes").is_small(V, E, layers, B, T))
 
 
 def averages(columns: Any) -> Any:

@@ -205,8 +205,6 @@ class _Forward(NamedTuple):
 
     by_units: bool  # whether parts share the units, rather than the batch
     shares: Any  # of every part, for every number of parts: arguments of `kernel.forward`
-    rows: tuple[int, ...]  # shape of what is saved
-    saved: int  # numbers saved
     packed: int
     states: int
     loop: int
@@ -232,10 +230,9 @@ _plans = lru_cache(maxsize=256)
 
 
 @_plans
-def _plan_forward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
+def _plan_forward(T, B, I, H, dtype, _):  # noqa: E741
     """Plan a forward pass; the last argument is the number of threads allowed."""
     U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
-    gates = 4 if reset_after else 3
     by_units = B < LEAST_ROWS or 3 * U * U * dtype.itemsize > OWN_BYTES
     threads = threads_for(6 * T * B * H * (I + H), -(-U // L // 3) if by_units else B)
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
@@ -252,9 +249,7 @@ def _plan_forward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
         # twice the states and r h, in rows a little longer than U
         states = max(states, 3 * block * (U + 2 * L))
         loop = max(loop, 6 * block * U + chunk * block * (3 * U + I))
-    return _Forward(
-        by_units, shares, (T, B, gates, U), T * B * gates * U, 3 * U * (I + H + 2), states, loop
-    )
+    return _Forward(by_units, shares, 3 * U * (I + H + 2), states, loop)
 
 
 @_plans
@@ -289,81 +284,113 @@ def gru_forward(
     valid = None if lengths is None and mask is None else valid_steps(T, B, lengths, mask)
     if T == B == 1 and valid is None and I and H:
         return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, dtype, inference)
-    plan = _plan_forward(T, B, I, H, reset_after, dtype, num_threads())
     h = np.empty((T + 1, B, H), dtype)
     h[0] = 0 if h0 is None else h0
-    if inference:
-        rows = NO_ROWS[dtype]
-    elif plan.saved < SMALL:
-        rows = np.empty(plan.rows, dtype)
-    else:
-        rows = lent(plan.saved, dtype).reshape(plan.rows)
+    rows = NO_ROWS[dtype] if inference else rows_for(T, B, H, reset_after, dtype)
+    saved = Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)
+    forward_of(saved)()
+    return h, None if inference else saved
+
+
+def rows_for(T, B, H, reset_after, dtype):
+    """Memory for what is saved of the gates; whatever it holds."""
+    shape = T, B, 4 if reset_after else 3, padded(H, dtype)
+    size = T * B * shape[2] * shape[3]
+    return lent(size, dtype).reshape(shape)
+
+
+def forward_of(saved):
+    """Make a function of nothing that computes what a pass saves, h[1:] and the gates, from h[0].
+
+    It reads x and the weights as they are when it is called, and may be called again; those that
+    are not contiguous, writable and of h's dtype, though, are copied here.
+    """
+    x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after = saved
+    T, B, I = x.shape  # noqa: E741
+    H, dtype = h.shape[2], h.dtype
+    plan = _plan_forward(T, B, I, H, dtype, num_threads())
     weights = (
         plain(W_ih, dtype), plain(W_hh, dtype),
         NOTHING[dtype] if b_ih is None else plain(b_ih, dtype),
         NOTHING[dtype] if b_hh is None else plain(b_hh, dtype),
     )  # fmt: skip
-    packed, shared = scratch.get("packed", dtype, plan.packed), None
-    flat_x, x_time, x_batch = as_it_lies(x, dtype)
-    mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    if plan.by_units:
-        shared = scratch.get("states", dtype, plan.states)
+    x, x_time, x_batch = as_it_lies(x, dtype)
+    valid = NO_MASK if valid is None else flat(valid, np.bool_)
 
-    def task(part, parts, meetings):
-        states = shared
-        if parts == 1 or states is None:
-            states = scratch.get("states", dtype, plan.states)
-        kernel.forward(
-            flat_x, x_time, x_batch, *weights, h, rows, packed, mask, T, B, I, H, reset_after,
-            *plan.shares[parts - 1][part], scratch.get("loop", dtype, plan.loop), states,
-            meetings, part, parts,
-        )  # fmt: skip
+    def forward():
+        packed, shared = scratch.get("packed", dtype, plan.packed), None
+        if plan.by_units:
+            shared = scratch.get("states", dtype, plan.states)
 
-    if T and B and H:
-        together(task, len(plan.shares))
-    if inference:
-        return h, None
-    return h, Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)
+        def task(part, parts, meetings):
+            states = shared
+            if parts == 1 or states is None:
+                states = scratch.get("states", dtype, plan.states)
+            kernel.forward(
+                x, x_time, x_batch, *weights, h, rows, packed, valid, T, B, I, H, reset_after,
+                *plan.shares[parts - 1][part], scratch.get("loop", dtype, plan.loop), states,
+                meetings, part, parts,
+            )  # fmt: skip
+
+        if T and B and H:
+            together(task, len(plan.shares))
+
+    return forward
 
 
 def gru_backward(dh, saved):
     """As `gru_np.recurrence.gru_backward`."""
-    x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after = saved
-    T, B, I = x.shape  # noqa: E741
-    if T == B == 1 and valid is None and I and W_hh.size:
+    T, B, I = saved.x.shape  # noqa: E741
+    if T == B == 1 and saved.valid is None and I and saved.W_hh.size:
         return _backward_once(dh, saved)
-    H, dtype = W_hh.shape[1], h.dtype
-    plan = _plan_backward(T, B, I, H, reset_after, dtype, num_threads())
-    bounds, block, chunk, threads = plan.bounds, plan.block, plan.chunk, plan.threads
-    packed, da = scratch.get("packed", dtype, plan.packed), scratch.get("da", dtype, plan.da)
-    carries = scratch.get("carries", dtype, plan.carries)
-    sums = scratch.get("sums", dtype, plan.sums)
-    kernel.pack_backward(plain(W_ih, dtype), plain(W_hh, dtype), I, H, reset_after, packed)
+    H, dtype = saved.W_hh.shape[1], saved.h.dtype
     dx, dh0 = np.empty((T, B, I), dtype), np.empty((B, H), dtype)
     dW_ih, dW_hh = np.empty((3 * H, I), dtype), np.empty((3 * H, H), dtype)
     db_ih, db_hh = np.empty(3 * H, dtype), np.empty(3 * H, dtype)
-    mask = NO_MASK if valid is None else flat(valid, np.bool_)
-    flat_x, x_time, x_batch = as_it_lies(x, dtype)
-    dh = plain(dh, dtype)
+    backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh)()
+    return (
+        dx, dh0, dW_ih, dW_hh,
+        None if saved.b_ih is None else db_ih, None if saved.b_hh is None else db_hh,
+    )  # fmt: skip
 
-    def task(i, begin=0, end=T, loop=True, products=True):
-        low, high = bounds[i : i + 2] if loop else (0, 0)
-        kernel.backward(
-            flat_x, x_time, x_batch, dh, h, rows, packed, mask, T, B, I, H, reset_after,
-            begin, end, chunk, i, threads, low, high, loop, products, block, carries, da, sums,
-            scratch.get("loop", dtype, plan.loop), dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
-        )  # fmt: skip
 
-    if threads == 1:
-        task(0)
-    else:
+def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):
+    """Make a function of nothing that computes all gradients from dh and what a pass saved.
+
+    As `forward_of`, it may be called again.
+    """
+    x, h, rows, valid, W_ih, W_hh, _, _, reset_after = saved
+    T, B, I = x.shape  # noqa: E741
+    H, dtype = h.shape[2], h.dtype
+    plan = _plan_backward(T, B, I, H, reset_after, dtype, num_threads())
+    bounds, block, chunk, threads = plan.bounds, plan.block, plan.chunk, plan.threads
+    W_ih, W_hh, dh = plain(W_ih, dtype), plain(W_hh, dtype), plain(dh, dtype)
+    x, x_time, x_batch = as_it_lies(x, dtype)
+    valid = NO_MASK if valid is None else flat(valid, np.bool_)
+
+    def backward():
+        packed, da = scratch.get("packed", dtype, plan.packed), scratch.get("da", dtype, plan.da)
+        carries = scratch.get("carries", dtype, plan.carries)
+        sums = scratch.get("sums", dtype, plan.sums)
+        kernel.pack_backward(W_ih, W_hh, I, H, reset_after, packed)
+
+        def task(i, begin=0, end=T, loop=True, products=True):
+            low, high = bounds[i : i + 2] if loop else (0, 0)
+            kernel.backward(
+                x, x_time, x_batch, dh, h, rows, packed, valid, T, B, I, H, reset_after,
+                begin, end, chunk, i, threads, low, high, loop, products, block, carries, da, sums,
+                scratch.get("loop", dtype, plan.loop), dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
+            )  # fmt: skip
+
+        if threads == 1:
+            task(0)
+            return
         for end in range(T, 0, -chunk):
             begin = max(0, end - chunk)
             run(lambda i, a=begin, b=end: task(i, a, b, products=False), len(bounds) - 1)
             run(lambda i, a=begin, b=end: task(i, a, b, loop=False), threads)
-    return (
-        dx, dh0, dW_ih, dW_hh, None if b_ih is None else db_ih, None if b_hh is None else db_hh
-    )  # fmt: skip
+
+    return backward
 
 
 # One row and one time step: see `gru_np.kernels.small`.

@@ -2,7 +2,7 @@
 
 import ctypes
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     and its gradient written, as it lies.
     """
     V, H = W.shape
-    dtype, nothing = h.dtype, NOTHING[h.dtype]
+    dtype = h.dtype
     time_first = h.ndim == 3 and not h.flags.c_contiguous
     if time_first:
         h, labels = h.transpose(1, 0, 2), labels.T
@@ -93,26 +93,32 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
         offsets, labels = np.flatnonzero(kept) * H, labels[kept]
         weight, n = NO_WEIGHT if weight is None else weight[kept], len(labels)
     losses, hits = np.empty(n), np.empty(n)
-    flat_h, W = flat(h, dtype), plain(W, dtype)
-    flat_b = nothing if b is None else plain(b, dtype)
-    labels = plain(labels, INTP)
     dh = dW = db = None
-    flat_dh = flat_db = nothing
     if gradient:
         dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
         dW = (np.empty if n else np.zeros)((V, H), dtype)
-        flat_dh = dh.reshape(-1)
-        if b is not None:
-            flat_db = db = (np.empty if n else np.zeros)(V, dtype)
-    on_unit = V >= TILE_UNIT_CLASSES and dtype == np.float32 and amx.ready()
-    compute = _on_tile_unit if on_unit else _in_vectors
-    compute(
-        flat_h, offsets, W, flat_b, labels, weight, count, n, V, H, gradient,
-        losses, hits, flat_dh, dW, flat_db,
-    )  # fmt: skip
+        db = None if b is None else (np.empty if n else np.zeros)(V, dtype)
+    cross_entropy_of(losses, hits, dh, dW, db, h, offsets, W, b, labels, weight, count)()
     if time_first and gradient:
         dh = dh.transpose(1, 0, 2)
     return CrossEntropy(float(np.add.reduce(losses)), hits, dh, dW, db)
+
+
+def cross_entropy_of(losses, hits, dh, dW, db, h, offsets, W, b, labels, weight, count):
+    """Make a function of nothing that computes them; no gradients if dh is None.
+
+    Rows of h begin at the offsets. It reads all arrays as they are when it is called, and may be
+    called again; those that are not contiguous and writable, though, are copied here.
+    """
+    V, H = W.shape
+    dtype, nothing, gradient = h.dtype, NOTHING[h.dtype], dh is not None
+    on_unit = V >= TILE_UNIT_CLASSES and dtype == np.float32 and amx.ready()
+    return partial(
+        _on_tile_unit if on_unit else _in_vectors,
+        flat(h, dtype), offsets, plain(W, dtype), nothing if b is None else plain(b, dtype),
+        plain(labels, INTP), weight, count, len(losses), V, H, gradient, losses, hits,
+        dh.reshape(-1) if gradient else nothing, dW, nothing if db is None else db,
+    )  # fmt: skip
 
 
 def _in_vectors(
@@ -206,16 +212,21 @@ def embedding_gradient(ids, dy, V):
     if dy.ndim == 3 and not dy.flags.c_contiguous:
         ids, dy = ids.T, dy.transpose(1, 0, 2)
     dW = np.empty((V, E), dtype)
-    ids, dy = flat(ids, INTP), flat(dy, dtype)
-    L = REGISTER_BYTES // dtype.itemsize
+    embedding_gradient_of(dW, flat(ids, INTP), flat(dy, dtype))()
+    return dW
+
+
+def embedding_gradient_of(dW, ids, dy):
+    """Make a function of nothing that computes it from flat arrays; it may be called again."""
+    V, E = dW.shape
+    L = REGISTER_BYTES // dW.itemsize
     threads = threads_for(8 * (ids.size + V) * E, max(1, E // L))
     columns = cut(E, threads, L)
 
     def task(i):
         head.embedding_gradient(ids, dy, columns[i], columns[i + 1], dW)
 
-    run(task, threads)
-    return dW
+    return lambda: run(task, threads)
 
 
 # ------------------------------------------------------------------------------- the optimiser
@@ -238,11 +249,11 @@ class Averages:
         self.size = int(self.table[:, updates.SIZE].sum())
         self.ones = np.ones(len(columns), self.like.dtype)
         self.zeros = np.zeros(len(columns), self.like.dtype)
+        # small gradients are brought together, in one array, unless they lie so
         self.together = np.empty(self.size if self.size <= FEW else 0, self.like.dtype)
-        if len(self.together):
-            sizes = self.table[:, updates.SIZE]
-            begin = (np.cumsum(sizes) - sizes) * self.together.itemsize
-            self.table[:, updates.G] = _address(self.together) + begin
+        sizes = self.table[:, updates.SIZE]
+        self.begin = (np.cumsum(sizes) - sizes) * self.like.itemsize
+        self.flat = None  # the array that the table has addresses of
 
     def __reduce__(self):
         """Copies have other addresses: a copied optimiser makes its own."""
@@ -282,9 +293,16 @@ class Averages:
         run(task, threads)
 
     def _take(self, gradients):
-        """Enter the addresses of the gradients; give them, contiguous, to be kept meanwhile."""
+        """Enter the addresses of the gradients; give them, contiguous, to be kept meanwhile.
+
+        They are one array each, or all of them one after the other in a single one.
+        """
+        if isinstance(gradients, np.ndarray):
+            return self._take_flat(gradients)
         if len(self.together):
-            return np.concatenate(list(gradients), axis=None, out=self.together)
+            np.concatenate(list(gradients), axis=None, out=self.together)
+            return self._take_flat(self.together)
+        self.flat = None
         gradients = [
             g if g.dtype == self.like.dtype and g.flags.c_contiguous
             else np.ascontiguousarray(g, self.like.dtype)
@@ -292,6 +310,12 @@ class Averages:
         ]  # fmt: skip
         self.table[:, updates.G] = [_address(g) for g in gradients]
         return gradients
+
+    def _take_flat(self, flat):
+        if flat is not self.flat:
+            self.flat = flat
+            self.table[:, updates.G] = _address(flat) + self.begin
+        return flat
 
 
 def _address(array):
