@@ -622,7 +622,7 @@ def write_tables(results: dict) -> None:
         rows = []
         for task in both:
             ours, torchs = (results[task][who]["losses"] for who in CONTESTANTS)
-            for epoch in (1, 2, 3, 5, 10, 20, len(torchs)):
+            for epoch in sorted({1, 2, 3, 5, 10, 20, len(torchs)}):
                 if epoch <= len(torchs):
                     a, b = ours[epoch - 1], torchs[epoch - 1]
                     rows.append([task, str(epoch), f"{a:.4f}", f"{b:.4f}", f"{abs(a / b - 1):.1e}"])
