@@ -20,6 +20,8 @@ __all__ = ["thread_count"]  # a fixture
 def as_many_cores_as_wanted(monkeypatch):
     """Do not make teams smaller than a test asks for."""
     monkeypatch.setattr(threads, "CORES", 16)
+    monkeypatch.setattr(threads, "REST", 0.0)
+    monkeypatch.setattr(threads, "LONGEST_REST", 0.0)
 
 
 def meet_often(part, parts, places):
@@ -129,28 +131,47 @@ def test_units_shared_by_threads_give_the_same_bits(
 
 @DTYPES
 @FORMS
+@pytest.mark.parametrize("B", [41, 5])
 @pytest.mark.parametrize("last", [2, 3, 5, 8, 30])
 def test_a_team_dissolved_in_the_middle_gives_the_same_bits(
-    last, reset_after, dtype, rng, thread_count, monkeypatch
+    last, B, reset_after, dtype, rng, thread_count, monkeypatch
 ):
     monkeypatch.setattr(fused, "OWN_BYTES", 0)
     forget_plans()
-    arrays = draw(rng, 9, 41, 11, 70, dtype=dtype)
+    arrays = draw(rng, 9, B, 11, 70, dtype=dtype)
     thread_count(1)
-    h, saved = fused.gru_forward(*arrays.values(), reset_after)
-    expected = h, saved.rows
+
+    def both_ways():
+        h, saved = fused.gru_forward(*arrays.values(), reset_after)
+        return (h, saved.rows, *fused.gru_backward(np.cos(h), saved))
+
+    expected = both_ways()
     thread_count(3)
 
-    def together(task, most):
+    def together(task, most, closely):
         def soon_dissolved(part, parts, places):
             places[1] = last  # the meeting after which the first part goes on alone
             task(part, parts, places)
 
-        threads.together(soon_dissolved, most)
+        threads.together(soon_dissolved, most, closely)
 
     monkeypatch.setattr(fused, "together", together)
-    h, saved = fused.gru_forward(*arrays.values(), reset_after)
-    assert_close((h, saved.rows), expected, "exact")
+    assert_close(both_ways(), expected, "exact")
+
+
+def test_after_a_team_was_dissolved_teams_rest(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    monkeypatch.setattr(threads, "REST", 100.0)
+    sizes = []
+
+    def task(part, parts, places):
+        if part == 0:
+            sizes.append(parts)
+            places[1] = 1
+
+    for closely in (True, True, False):
+        threads.together(task, 2, closely)
+    assert sizes == [2, 1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -12,7 +12,7 @@ from gru_np.kernels import recurrence as kernel
 from gru_np.kernels import small
 from gru_np.kernels._settings import num_threads
 from gru_np.kernels.matmul import DEPTH
-from gru_np.kernels.threads import cut, run, threads_for, together
+from gru_np.kernels.threads import cut, threads_for, together
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
 from gru_np.recurrence import valid_steps
 
@@ -22,8 +22,8 @@ BLOCK = 32
 # enough that reading W_ih once for all of them costs little beside multiplying by it.
 CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 # Gradients of pre-activations that the loop leaves before they are multiplied: a quarter of a usual
-# second-level cache. With threads, so many operations for each that waiting costs little.
-DA_BYTES, CHUNK_OPERATIONS = 512 * 1024, 200_000_000
+# second-level cache.
+DA_BYTES = 512 * 1024
 # Threads share the batch; but of fewer rows than these, or where W_hh takes more than a good part
 # of a usual second-level cache, they share the units: each reads only a part of the weights then.
 LEAST_ROWS, OWN_BYTES = 16, 1024 * 1024
@@ -178,11 +178,15 @@ def _cut_units(vectors, parts):
     return [3 * share if share < panels else vectors for share in shares]
 
 
-@lru_cache(maxsize=256)
-def _cut_batch(B, threads):
-    """Bounds of each thread's share of the batch, and how many rows go through time together."""
-    bounds = cut(B, threads, ROWS)
-    return bounds, rows_at_once(max(b - a for a, b in pairwise(bounds)))
+def _cut_rows(B, by_units, parts):
+    """Each part's share of the batch, and how many rows go through time together."""
+    shares = [(0, B)] * parts if by_units else [*pairwise(cut(B, parts, 1))]
+    return shares, rows_at_once(max(high - low for low, high in shares))
+
+
+def _by_units(B, U, dtype):
+    """Whether parts of a team share the units, rather than the batch."""
+    return B < LEAST_ROWS or 3 * U * U * dtype.itemsize > OWN_BYTES
 
 
 def pack_forward(W_ih, W_hh, b_ih, b_hh, reset_after, dtype, out=None):
@@ -213,10 +217,9 @@ class _Forward(NamedTuple):
 class _Backward(NamedTuple):
     """The same of a backward pass."""
 
-    bounds: Any
-    block: int
+    by_units: bool
     chunk: int  # time steps whose gradients are multiplied together
-    threads: int
+    shares: Any
     packed: int
     da: int
     carries: int
@@ -233,18 +236,16 @@ _plans = lru_cache(maxsize=256)
 def _plan_forward(T, B, I, H, dtype, _):  # noqa: E741
     """Plan a forward pass; the last argument is the number of threads allowed."""
     U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
-    by_units = B < LEAST_ROWS or 3 * U * U * dtype.itemsize > OWN_BYTES
+    by_units = _by_units(B, U, dtype)
     threads = threads_for(6 * T * B * H * (I + H), -(-U // L // 3) if by_units else B)
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
     shares, states, loop = [], 0, 0
     for parts in range(1, threads + 1):
-        split = by_units and parts > 1
-        batch, block = _cut_batch(B, 1 if split else parts)
-        chunk, units = max(1, min(T, ahead // block)), _cut_units(U // L, parts)
-        whole = [(0, B)] * parts if split else pairwise(batch)
+        rows, block = _cut_rows(B, by_units, parts)
+        chunk, units = max(1, min(T, ahead // block)), pairwise(_cut_units(U // L, parts))
         shares.append([
-            (*rows, *vectors, split, block, chunk)
-            for rows, vectors in zip(whole, pairwise(units), strict=True)
+            (*of_rows, *of_units, by_units and parts > 1, block, chunk)
+            for of_rows, of_units in zip(rows, units, strict=True)
         ])  # fmt: skip
         # twice the states and r h, in rows a little longer than U
         states = max(states, 3 * block * (U + 2 * L))
@@ -256,18 +257,26 @@ def _plan_forward(T, B, I, H, dtype, _):  # noqa: E741
 def _plan_backward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
     """Plan a backward pass; the last argument is the number of threads allowed."""
     U, V, L = padded(H, dtype), padded(I, dtype), REGISTER_BYTES // dtype.itemsize
-    threads = threads_for(12 * T * B * H * (I + H), max(B, U // L))
-    bounds, block = _cut_batch(B, min(threads, max(B, 1)))
-    parts = 4 if reset_after else 3
-    # Steps whose gradients stay in cache; more where threads must wait for each other after each.
-    at_once = max(DEPTH, DA_BYTES // (parts * U * dtype.itemsize or 1))
-    if threads > 1:
-        at_once = max(at_once, threads * CHUNK_OPERATIONS // (12 * H * (I + H) or 1))
+    by_units = _by_units(B, U, dtype)
+    operations = 12 * T * B * H * (I + H)
+    threads = threads_for(operations, -(-U // L // 3) if by_units else max(B, U // L))
+    gates = 4 if reset_after else 3
+    # Steps whose gradients stay in cache.
+    at_once = max(DEPTH, DA_BYTES // (gates * U * dtype.itemsize or 1))
     chunk = max(1, min(T, at_once // max(1, B)))
     slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + U) + 3 * L
+    shares, loop = [], 0
+    for parts in range(1, threads + 1):
+        rows, block = _cut_rows(B, by_units, parts)
+        units, inputs = (pairwise(_cut_units(n // L, parts)) for n in (U, V))
+        shares.append([
+            (*of_rows, *of_units, *of_inputs, by_units and parts > 1, block)
+            for of_rows, of_units, of_inputs in zip(rows, units, inputs, strict=True)
+        ])  # fmt: skip
+        loop = max(loop, 5 * block * U + 2 * L, (kernel.DX_ROWS + 1) * V, slices)
+    da = min(threads, 2) * chunk * B * (gates * U + L)
     return _Backward(
-        bounds, block, chunk, threads, 3 * U * (U + V), chunk * B * (parts * U + L), B * U,
-        3 * U * (I + H + 2), max(5 * block * U + 2 * L, (kernel.DX_ROWS + 1) * V, slices),
+        by_units, chunk, shares, 3 * U * (U + V), da, B * U, 3 * U * (I + H + 2), loop
     )  # fmt: skip
 
 
@@ -333,7 +342,7 @@ def forward_of(saved):
             )  # fmt: skip
 
         if T and B and H:
-            together(task, len(plan.shares))
+            together(task, len(plan.shares), closely=plan.by_units)
 
     return forward
 
@@ -363,7 +372,6 @@ def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):
     T, B, I = x.shape  # noqa: E741
     H, dtype = h.shape[2], h.dtype
     plan = _plan_backward(T, B, I, H, reset_after, dtype, num_threads())
-    bounds, block, chunk, threads = plan.bounds, plan.block, plan.chunk, plan.threads
     W_ih, W_hh, dh = plain(W_ih, dtype), plain(W_hh, dtype), plain(dh, dtype)
     x, x_time, x_batch = as_it_lies(x, dtype)
     valid = NO_MASK if valid is None else flat(valid, np.bool_)
@@ -372,23 +380,16 @@ def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):
         packed, da = scratch.get("packed", dtype, plan.packed), scratch.get("da", dtype, plan.da)
         carries = scratch.get("carries", dtype, plan.carries)
         sums = scratch.get("sums", dtype, plan.sums)
-        kernel.pack_backward(W_ih, W_hh, I, H, reset_after, packed)
 
-        def task(i, begin=0, end=T, loop=True, products=True):
-            low, high = bounds[i : i + 2] if loop else (0, 0)
+        def task(part, parts, meetings):
             kernel.backward(
-                x, x_time, x_batch, dh, h, rows, packed, valid, T, B, I, H, reset_after,
-                begin, end, chunk, i, threads, low, high, loop, products, block, carries, da, sums,
+                x, x_time, x_batch, W_ih, W_hh, dh, h, rows, packed, valid, T, B, I, H,
+                reset_after, plan.chunk, *plan.shares[parts - 1][part], carries, da, sums,
                 scratch.get("loop", dtype, plan.loop), dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
+                meetings, part, parts,
             )  # fmt: skip
 
-        if threads == 1:
-            task(0)
-            return
-        for end in range(T, 0, -chunk):
-            begin = max(0, end - chunk)
-            run(lambda i, a=begin, b=end: task(i, a, b, products=False), len(bounds) - 1)
-            run(lambda i, a=begin, b=end: task(i, a, b, loop=False), threads)
+        together(task, len(plan.shares), closely=plan.by_units)
 
     return backward
 

@@ -394,17 +394,27 @@ def forward(
     finish(team, part, parts)
 
 
-@entry
-def pack_backward(W_ih, W_hh, I, H, reset_after, packed):  # noqa: E741
-    """Pack the weights as the gradients multiply by them: hidden side, then input side."""
-    W_ih, W_hh = in_a_row(W_ih), in_a_row(W_hh)
+@inner
+def _pack_columns(
+    W_ih, W_hh, I, H, reset_after, first, last, first_input, last_input, packed  # noqa: E741
+):  # fmt: skip
+    """Pack the weights as the gradients multiply by them: hidden side, then input side.
+
+    Of W_hh's columns only the vectors first..last, of W_ih's first_input..last_input.
+    """
+    own_code()
+    L = lanes(packed)
+    U = (H + L - 1) // L * L
+    c = first * L
+    columns = min(H, last * L) - c
     if reset_after:
-        at = pack_rows(W_hh, 0, H, 3, H, H, 0, packed, 0)
+        pack_rows(W_hh, c, H, 3, H, columns, 0, packed, 3 * U * c)
     else:
-        at = pack_rows(W_hh, 0, H, 2, H, H, 0, packed, 0)
-        at = pack_rows(W_hh, 2 * H * H, H, 1, H, H, 0, packed, at)
+        pack_rows(W_hh, c, H, 2, H, columns, 0, packed, 2 * U * c)
+        pack_rows(W_hh, 2 * H * H + c, H, 1, H, columns, 0, packed, 2 * U * U + U * c)
     # da_ih lies as n, r, z
-    pack_rows(W_ih, 0, I, 3, H, I, 2, packed, at)
+    c = first_input * L
+    pack_rows(W_ih, c, I, 3, H, min(I, last_input * L) - c, 2, packed, 3 * U * (U + c))
 
 
 @inner
@@ -424,28 +434,28 @@ def _back_vector(dh, g, h, s, saved, at, work, carry, da, to, U):
 
 @inner
 def _back_after(
-    dh, h, saved, b, B, H, valid, work, carry, spare, da, to, row, rows
+    dh, h, saved, b, B, H, first, last, valid, work, carry, spare, da, to, row, rows
 ):  # fmt: skip
     """Elementwise part of a step of `rows` rows, of which b is the first of T * B; reset after."""
     own_code()
     L = lanes(work)
     U = (H + L - 1) // L * L
-    full = H // L * L
+    begin, end, full = first * L, min(last * L, H), min(last * L, H // L * L)
     for m in range(rows):
         if len(valid) and not valid[b + m]:
             # h[t + 1] = h[t]
-            _add_row(dh, (b + m + B) * H, work, carry + m * U, H)
-            clear(da, to + m * row, to + m * row + 4 * U)
+            _add_row(dh, (b + m + B) * H + begin, work, carry + m * U + begin, end - begin)
+            _clear_parts(da, to + m * row + begin, 4, U, (last - first) * L)
             continue
         g, s, at, c, d = (b + m + B) * H, (b + m) * H, (b + m) * 4 * U, carry + m * U, to + m * row
-        for u in range(0, full, L):
+        for u in range(begin, full, L):
             _back_vector(dh, g + u, h, s + u, saved, at + u, work, c + u, da, d + u, U)
             for part in range(4):
                 # what the step before will read
                 prefetch(saved, at - 4 * U * B + part * U + u)
             prefetch(dh, g - B * H + u)
             prefetch(h, s - B * H + u)
-        if full < H:
+        if begin <= full < end:
             copy_row(dh, g + full, work, spare, H - full, L)
             copy_row(h, s + full, work, spare + L, H - full, L)
             _back_vector(
@@ -453,6 +463,13 @@ def _back_after(
             )
             _clear_tail(da, d, 4, H)
             _clear_tail(work, c, 1, H)
+
+
+@inner
+def _clear_parts(array, at, parts, apart, count):
+    """Zero `count` numbers in each of some parts of a row."""
+    for part in range(parts):
+        clear(array, at + part * apart, at + part * apart + count)
 
 
 @inner
@@ -470,12 +487,11 @@ def _add_row(source, i, target, j, count):
 
 
 @inner
-def _back_candidate(g, h, carry, dz, saved, at, H, da, to, work):
-    """Gradient of `_candidate_before`: da_n, dz and dh's direct path."""
+def _back_candidate(g, h, carry, dz, saved, at, begin, end, U, da, to, work):
+    """Gradient of `_candidate_before` for units begin..end: da_n, dz and dh's direct path."""
     own_code()
     L = lanes(work)
-    U = (H + L - 1) // L * L
-    for u in range(0, U, L):
+    for u in range(begin, end, L):
         dh_t, dz_u, da_n = gru_candidate_backward(
             load(work, g + u) + load(work, carry + u), load(work, h + u),
             load(saved, at + 2 * U + u), load(saved, at + u), tanh_derivative,
@@ -486,12 +502,11 @@ def _back_candidate(g, h, carry, dz, saved, at, H, da, to, work):
 
 
 @inner
-def _back_gates(drh, h, carry, dz, saved, at, H, da, to, work):
+def _back_gates(drh, h, carry, dz, saved, at, begin, end, U, da, to, work):
     """Gradient of `_gates_before`: da_r, da_z, and dh's path through r h added to carry."""
     own_code()
     L = lanes(work)
-    U = (H + L - 1) // L * L
-    for u in range(0, U, L):
+    for u in range(begin, end, L):
         dh_rh, da_r, da_z = gru_gates_backward(
             load(work, drh + u), load(work, dz + u), load(work, h + u),
             load(saved, at + U + u), load(saved, at + 2 * U + u), sigmoid_derivative,
@@ -514,74 +529,107 @@ def _clear_tail(array, at, parts, H):
 
 @inner
 def _back_before(
-    dh, h, saved, b, B, H, valid, work, carry, spare, da, to, row, rows, packed
+    dh, h, saved, b, B, H, first, last, valid, work, carry, spare, da, to, row, rows, packed,
+    meetings, part, parts,
 ):  # fmt: skip
-    """All of a step of `rows` rows, of which b is the first of T * B; reset before."""
+    """All of a step of `rows` rows, of which b is the first of T * B; reset before.
+
+    Returns whether a meeting within it took long.
+    """
     own_code()
     L = lanes(work)
     J = (H + L - 1) // L
     U = J * L
+    begin, end, whole = first * L, last * L, min(last * L, H)
     states, g, dz, drh = spare, spare + rows * U, spare + 2 * rows * U, spare + 3 * rows * U
     for m in range(rows):
         c, d, of_m = carry + m * U, to + m * row, m * U
         if len(valid) and not valid[b + m]:
             # h[t + 1] = h[t]
-            _add_row(dh, (b + m + B) * H, work, c, H)
-            clear(da, d, d + 3 * U)
+            _add_row(dh, (b + m + B) * H + begin, work, c + begin, whole - begin)
+            _clear_parts(da, d + begin, 3, U, end - begin)
             continue
-        copy_row(dh, (b + m + B) * H, work, g + of_m, H, U)
-        copy_row(h, (b + m) * H, work, states + of_m, H, U)
+        source, target = (b + m + B) * H + begin, g + of_m + begin
+        copy_row(dh, source, work, target, whole - begin, end - begin)
+        source, target = (b + m) * H + begin, states + of_m + begin
+        copy_row(h, source, work, target, whole - begin, end - begin)
         _back_candidate(
-            g + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, H, da, d, work
-        )
-        _clear_tail(da, d, 1, H)
-        _clear_tail(work, dz + of_m, 1, H)
-        _clear_tail(work, c, 1, H)
+            g + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, begin, end, U, da, d,
+            work,
+        )  # fmt: skip
+        if first < last == J:
+            _clear_tail(da, d, 1, H)
+            _clear_tail(work, dz + of_m, 1, H)
+            _clear_tail(work, c, 1, H)
+    long_wait = meet(meetings, part, parts)
     # a_hn[t] = rh @ W_hn.T + b_hn
     clear(work, drh, drh + rows * U)
-    product(address(da, to), row, packed, 2 * U * U, work, drh, U, work, drh, U, rows, J, U, 0, J)
+    product(
+        address(da, to), row, packed, 2 * U * U, work, drh, U, work, drh, U, rows, J, U, first, last
+    )
     for m in range(rows):
         if len(valid) == 0 or valid[b + m]:
             c, d, of_m = carry + m * U, to + m * row, m * U
             _back_gates(
-                drh + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, H, da, d, work
-            )
-            _clear_tail(da, d + U, 2, H)
-            _clear_tail(work, c, 1, H)
+                drh + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, begin, end, U,
+                da, d, work,
+            )  # fmt: skip
+            if first < last == J:
+                _clear_tail(da, d + U, 2, H)
+                _clear_tail(work, c, 1, H)
+    return long_wait
 
 
 @inner
 def _back_steps(
-    dh, h, saved, valid, packed, da, carries, t0, t1, B, H, low, high, reset_after, block, work
+    dh, h, saved, valid, packed, da, base, carries, t0, t1, B, H, low, high, first, last,
+    reset_after, block, work, long_waits, meetings, part, parts,
 ):  # fmt: skip
     """Gradients of the pre-activations of the steps t0..t1, last first, of batch rows low..high.
 
-    Row b of step t of da is (t1 - 1 - t) B + b.
+    Only those of the vectors first..last of units; the team meets at every step if it has several
+    parts. Row b of step t of da is (t1 - 1 - t) B + b, counted from `base`. Returns the first step
+    done, which is not t0 if the team was dissolved before, and how often the parts waited long.
     """
     own_code()
     L = lanes(h)
     J = (H + L - 1) // L
     U = J * L
-    parts = 4 if reset_after else 3
-    row = parts * U + L
-    spare = block * U
+    gates = 4 if reset_after else 3
+    row = gates * U + L
+    spare, begin, width, done = block * U, first * L, (last - first) * L, t0
     for r0 in range(low, high, block):
         rows = min(block, high - r0)
-        copy_row(carries, r0 * U, work, 0, rows * U, 0)
+        for m in range(rows):
+            copy_row(carries, (r0 + m) * U + begin, work, m * U + begin, width, 0)
         for t in range(t1 - 1, t0 - 1, -1):
-            b, to = t * B + r0, ((t1 - 1 - t) * B + r0) * row
+            b, to = t * B + r0, base + ((t1 - 1 - t) * B + r0) * row
             if reset_after:
-                _back_after(dh, h, saved, b, B, H, valid, work, 0, spare, da, to, row, rows)
-            else:
-                _back_before(
-                    dh, h, saved, b, B, H, valid, work, 0, spare, da, to, row, rows, packed
+                _back_after(
+                    dh, h, saved, b, B, H, first, last, valid, work, 0, spare, da, to, row, rows
                 )
+            else:
+                long_wait = _back_before(
+                    dh, h, saved, b, B, H, first, last, valid, work, 0, spare, da, to, row, rows,
+                    packed, meetings, part, parts,
+                )  # fmt: skip
+                long_waits += long_wait if t < t1 - 1 else 0
+            if long_waits >= OFTEN and part == 0:
+                dissolve(meetings)
+            long_wait = meet(meetings, part, parts)
+            # the first of them ends the products too, whose parts may differ
+            long_waits += long_wait if t < t1 - 1 else 0
             # a_hh = h[t] @ W_hh.T, or if the reset comes before only its r and z
             sweep(
                 t % 2 == 1, address(da, to + U), row, packed, 0, work, 0, U,
-                work, 0, U, rows, J, (parts - 1) * U, 0, J,
+                work, 0, U, rows, J, (gates - 1) * U, first, last,
             )  # fmt: skip
-        copy_row(work, 0, carries, r0 * U, rows * U, 0)
+            if rows == B and dissolved(meetings, part, parts):
+                done = t
+                break
+        for m in range(rows):
+            copy_row(work, m * U + begin, carries, (r0 + m) * U + begin, width, 0)
+    return done, long_waits
 
 
 # Rows of dx at a time.
@@ -590,7 +638,7 @@ DX_ROWS = 64
 
 @inner
 def _input_gradient(
-    da, row, packed, valid, dx, t1, B, H, I, low, high, work  # noqa: E741
+    da, base, row, packed, valid, dx, t1, B, H, I, low, high, work  # noqa: E741
 ):  # fmt: skip
     """dx = da_ih @ W_ih for rows low..high of da; zero at masked steps."""
     own_code()
@@ -600,7 +648,7 @@ def _input_gradient(
     for q0 in range(low, high, DX_ROWS):
         rows = min(DX_ROWS, high - q0)
         product(
-            address(da, q0 * row), row, packed, 3 * U * U, work, 0, 0,
+            address(da, base + q0 * row), row, packed, 3 * U * U, work, 0, 0,
             work, V, V, rows, V // L, 3 * U, 0, V // L,
         )  # fmt: skip
         for m in range(rows):
@@ -676,7 +724,7 @@ def _pack_steps(source, time, batch, t1, B, q0, depth, columns, out, io, stride)
 
 @inner
 def _weight_gradient(
-    x, x_time, x_batch, h, saved, da, row, valid, T, t0, t1, B, I, H, reset_after,  # noqa: E741
+    x, x_time, x_batch, h, saved, da, base, row, valid, T, t0, t1, B, I, H, reset_after,  # noqa: E741
     first, last, sums, work,
 ):  # fmt: skip
     """Add the steps t0..t1 to dW_ih = da_ih^T x, dW_hh = da_hh^T h and the sums of the biases.
@@ -717,7 +765,7 @@ def _weight_gradient(
                     store(work, to + u, load(saved, (3 * b + 1) * U + u) * load(work, to + u))
             pack_slices(work, rows_at, U, depth, H, work, of_rh, stride)
         for j in range(first, last):
-            at, da_j = j * each, q0 * row + j * L
+            at, da_j = j * each, base + q0 * row + j * L
             to_hh, b_ih, b_hh = at + hidden, at + bias, at + bias + 3 * L
             here, of_n = address(work, panel), address(work, panel + 2 * L)
             # a_ih = W_ih x + b_ih
@@ -769,16 +817,22 @@ def _unpack_all(sums, I, H, reset_after, first, last, dW_ih, dW_hh, db_ih, db_hh
 
 @entry
 def backward(
-    x, x_time, x_batch, dh, h, saved, packed, valid, T, B, I, H, reset_after,  # noqa: E741
-    begin, end, chunk, part, parts, low, high, loop, products, block, carries, da, sums, work,
-    dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
+    x, x_time, x_batch, W_ih, W_hh, dh, h, saved, packed, valid, T, B, I, H,  # noqa: E741
+    reset_after, chunk, low, high, first, last, first_input, last_input, by_units, block, carries,
+    da, sums, work,
+    dx, dh0, dW_ih, dW_hh, db_ih, db_hh, meetings, part, parts,
 ):  # fmt: skip
-    """Run `gru_np.recurrence.gru_backward` over the steps begin..end, last first, in chunks.
+    """Run `gru_np.recurrence.gru_backward`, last step first, in chunks. One part of a team's work.
 
-    What a chunk leaves in da, `products` multiplies while it is in the second-level cache. Of each
-    chunk, `loop` does the batch rows low..high, and `products` one of `parts` equal parts: rows of
-    dx, units of the weights. All of them need the loop's whole da, so threads call by turns. Each
-    number is one chain of operations whatever the chunks and parts.
+    What the loop over a chunk leaves in da is multiplied while it is in the second-level cache. Of
+    the loop, a part does the batch rows low..high; or `by_units` the vectors first..last of units,
+    for all rows. It packs the columns of these, and of first_input..last_input. Of the products it
+    does an equal share: rows of dx, units of the weights. All of them need the loop's whole da, so
+    the team meets between; da has room for two chunks, so that who is done with the products may go
+    on.
+
+    Each number is one chain of operations whatever the chunks and parts. A team that shares units
+    and loses too much time with waiting is dissolved, and the first part does the rest.
     """
     x, dh, h, saved = in_a_row(x), in_a_row(dh), in_a_row(h), in_a_row(saved)
     dx, dh0, dW_ih, dW_hh = in_a_row(dx), in_a_row(dh0), in_a_row(dW_ih), in_a_row(dW_hh)
@@ -786,35 +840,52 @@ def backward(
     J = (H + L - 1) // L
     U = J * L
     row = (4 if reset_after else 3) * U + L
-    first, last = J * part // parts, J * (part + 1) // parts
+    team = address(meetings, 0)
+    _pack_columns(
+        in_a_row(W_ih), in_a_row(W_hh), I, H, reset_after, first, last, first_input, last_input,
+        packed,
+    )  # fmt: skip
+    each = parts  # how many meet at every step
+    if not by_units:
+        first, last, each = 0, J, 1
+    long_waits, others = 0, parts  # how many do the products
+    of_mine, to_mine = J * part // parts, J * (part + 1) // parts
+    for b in range(low, high):
+        clear(carries, b * U + first * L, b * U + last * L)
     bias = 3 * L * (I + H)
-    if loop and end == T:
-        clear(carries, low * U, high * U)
-    if products and end == T:
-        for j in range(first, last):
-            # the others begin with the first product, if there is one
-            each = bias + 6 * L
-            clear(sums, j * each + (bias if T * B else 0), (j + 1) * each)
-    for t1 in range(end, begin, -chunk):
-        t0 = max(begin, t1 - chunk)
-        if loop:
-            _back_steps(
-                dh, h, saved, valid, packed, da, carries, t0, t1, B, H, low, high, reset_after,
-                block, work,
-            )  # fmt: skip
-        if products:
-            n = (t1 - t0) * B
-            _input_gradient(
-                da, row, packed, valid, dx, t1, B, H, I, n * part // parts,
-                n * (part + 1) // parts, work,
-            )  # fmt: skip
-            _weight_gradient(
-                x, x_time, x_batch, h, saved, da, row, valid, T, t0, t1, B, I, H, reset_after,
-                first, last, sums, work,
-            )  # fmt: skip
-    if loop and begin == 0:
-        for b in range(low, high):
-            for u in range(H):
-                dh0[b * H + u] = dh[b * H + u] + carries[b * U + u]
-    if products and begin == 0:
-        _unpack_all(sums, I, H, reset_after, first, last, dW_ih, dW_hh, db_ih, db_hh)
+    for j in range(of_mine, to_mine):
+        # the others begin with the first product, if there is one
+        size = bias + 6 * L
+        clear(sums, j * size + (bias if T * B else 0), (j + 1) * size)
+    meet(team, part, parts)
+    base, t1 = 0, T
+    while t1 > 0:
+        t0, long_waits = _back_steps(
+            dh, h, saved, valid, packed, da, base, carries, max(0, t1 - chunk), t1, B, H, low,
+            high, first, last, reset_after, block, work, long_waits, team, part, each,
+        )  # fmt: skip
+        if others > 1:
+            meet(team, part, others)
+            if dissolved(team, part, others):
+                if part:
+                    finish(team, part, parts)
+                    return
+                low, high, first, last, each, others = 0, B, 0, J, 1, 1
+                of_mine, to_mine = 0, J
+        n = (t1 - t0) * B
+        _input_gradient(
+            da, base, row, packed, valid, dx, t1, B, H, I, n * part // others,
+            n * (part + 1) // others, work,
+        )  # fmt: skip
+        _weight_gradient(
+            x, x_time, x_batch, h, saved, da, base, row, valid, T, t0, t1, B, I, H, reset_after,
+            of_mine, to_mine, sums, work,
+        )  # fmt: skip
+        if others > 1:
+            base = chunk * B * row - base
+        t1 = t0
+    for b in range(low, high):
+        for u in range(first * L, min(last * L, H)):
+            dh0[b * H + u] = dh[b * H + u] + carries[b * U + u]
+    _unpack_all(sums, I, H, reset_after, of_mine, to_mine, dW_ih, dW_hh, db_ih, db_hh)
+    finish(team, part, parts)

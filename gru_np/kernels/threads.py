@@ -13,6 +13,7 @@ import os
 import threading
 from functools import lru_cache
 from queue import SimpleQueue
+from time import monotonic
 
 import numpy as np
 
@@ -90,6 +91,8 @@ class _Pool:
         # Workers that no team counts on. A worker that a team counts on may have other jobs before,
         # but none that waits for anything, so it will come.
         self.free = 0
+        # When teams that meet at every step are formed again, and how long they rested last.
+        self.ready, self.rest = 0.0, 0.0
 
     def _serve(self):
         while True:
@@ -120,8 +123,11 @@ class _Pool:
         if job.error is not None:
             raise job.error
 
-    def together(self, task, most):
+    def together(self, task, most, closely):
         """Call all parts of a task, here and in free workers, and wait for all."""
+        if closely and monotonic() < self.ready:
+            task(0, 1, _ALONE)
+            return
         with self.lock:
             self._grow(most - 1)
             taken = min(self.free, most - 1)
@@ -143,8 +149,16 @@ class _Pool:
                 self.free += taken
         if team.error is not None:
             raise team.error
+        if closely:
+            # dissolved: other programs need the cores; at once it would not go better
+            self.rest = max(REST, min(2 * self.rest, LONGEST_REST)) if team.meetings[1] else 0.0
+            if self.rest:
+                self.ready = monotonic() + self.rest
 
 
+# Seconds without teams that meet at every step, once one had to be dissolved; twice as long when
+# that happens to the next.
+REST, LONGEST_REST = 0.05, 2.0
 _pool = _Pool()
 
 
@@ -171,17 +185,18 @@ CORES = cores()
 _ALONE = np.zeros(APART, np.int64)
 
 
-def together(task, most):
+def together(task, most, closely=False):
     """Call task(part, parts, meetings) for part = 0 ... parts - 1, all at the same time.
 
     parts is at most `most` and the number of cores, and may be 1. The parts may wait for each other
-    by `meetings`, see `gru_np.kernels.meetings`, and their kernel ends with `meetings.finish`.
+    by `meetings`, see `gru_np.kernels.meetings`, and their kernel ends with `meetings.finish`. Say
+    `closely` if they wait so often that they are better alone than beside a busy program.
     """
     most = min(most, CORES)
     if most == 1 or not POSSIBLE:
         task(0, 1, _ALONE)
     else:
-        _pool.together(task, most)
+        _pool.together(task, most, closely)
 
 
 # Under this many floating-point operations a second thread costs more than it saves.
