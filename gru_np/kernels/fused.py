@@ -24,6 +24,9 @@ CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 64
 # Gradients of pre-activations that the loop leaves before they are multiplied: a quarter of a usual
 # second-level cache.
 DA_BYTES = 512 * 1024
+# Where threads have rows of their own and meet only between loop and products, so many operations
+# for each that a thread without a core of its own does not keep the others waiting too often.
+CHUNK_OPERATIONS = 200_000_000
 # Threads share the batch; but of fewer rows than these, or where W_hh takes more than a good part
 # of a usual second-level cache, they share the units: each reads only a part of the weights then.
 LEAST_ROWS, OWN_BYTES = 16, 1024 * 1024
@@ -263,6 +266,8 @@ def _plan_backward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
     gates = 4 if reset_after else 3
     # Steps whose gradients stay in cache.
     at_once = max(DEPTH, DA_BYTES // (gates * U * dtype.itemsize or 1))
+    if threads > 1 and not by_units:
+        at_once = max(at_once, threads * CHUNK_OPERATIONS // (12 * H * (I + H)))
     chunk = max(1, min(T, at_once // max(1, B)))
     slices = DEPTH * (I + 2 * H + 3 * ROWS + 3 * L + U) + 3 * L
     shares, loop = [], 0
