@@ -44,6 +44,8 @@ ETT: dict[str, Any] = {
     "candidates": {
         "embeddings N(0, 0.05²)": SEGRNN, "embeddings N(0, 1)": SEGRNN | {"embeddings": 1.0},
         "N(0, 0.05²), mean of the last six epochs' weights": SEGRNN | {"averaged": 6},
+        "512 units, embeddings N(0, 0.05²)": SEGRNN | {"units": 512},
+        "512 units, embeddings N(0, 1), as published": SEGRNN | {"units": 512, "embeddings": 1.0},
     },
 }  # fmt: skip
 WINDOWS: dict[str, dict[str, Any]] = {
