@@ -6,6 +6,7 @@ an optimiser. Names and equations are Keras 3's where Keras has the same thing.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from gru_np._named import Configured, describe, require_known, require_number, resolve
@@ -243,9 +244,54 @@ class WarmUp(Schedule):
         return super().get_config() | {"schedule": serialize(self.schedule)}
 
 
+class InTurn(Schedule):
+    """One schedule after another, each counting its steps from 0: a restart, for one.
+
+        η(s) = schedules[i](s - b_i),  i = number of boundaries ≤ s,  b_i the last of them, or 0
+
+    Parameters
+    ----------
+    schedules : sequence of Schedule or float
+        One more than boundaries.
+    boundaries : sequence of int
+        Strictly increasing, from 1 on: the first step of each schedule but the first.
+
+    Notes
+    -----
+    PyTorch's `SequentialLR`. Two `CosineDecay` are a warm restart (arXiv:1608.03983, eq. 5).
+
+    Examples
+    --------
+    >>> from gru_np.schedules import ExponentialDecay, InTurn
+    >>> schedule = InTurn([ExponentialDecay(0.4, 1, 0.5), 0.3], boundaries=[2])
+    >>> [schedule(step) for step in range(4)]
+    [0.4, 0.2, 0.3, 0.3]
+    """
+
+    def __init__(self, schedules: Sequence[Any], boundaries: Sequence[int]):
+        self.schedules = [get(schedule) for schedule in schedules]
+        self.boundaries = [self._number("boundaries", b) for b in boundaries]
+        if len(self.schedules) != len(self.boundaries) + 1:
+            raise ValueError(
+                "InTurn: schedules must be one more than boundaries, "
+                f"got {len(self.schedules)} and {len(self.boundaries)}"
+            )
+        if any(b >= c for b, c in pairwise([0, *self.boundaries])):
+            raise ValueError(f"InTurn: boundaries must increase from 1 on, got {list(boundaries)}")
+
+    def __call__(self, step: float) -> float:
+        """Give the learning rate of this step."""
+        i = sum(step >= b for b in self.boundaries)
+        return self.schedules[i](step - [0, *self.boundaries][i])
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor arguments, ready for JSON."""
+        return super().get_config() | {"schedules": [serialize(s) for s in self.schedules]}
+
+
 SCHEDULES: dict[str, type[Schedule]] = {
     cls.__name__: cls
-    for cls in (Constant, PiecewiseConstantDecay, ExponentialDecay, CosineDecay, WarmUp)
+    for cls in (Constant, PiecewiseConstantDecay, ExponentialDecay, CosineDecay, WarmUp, InTurn)
 }
 
 

@@ -20,6 +20,7 @@ EVERY = [
     schedules.CosineDecay(0.1, 9, alpha=0.1, warmup_target=0.5, warmup_steps=4),
     schedules.WarmUp(schedules.CosineDecay(0.3, 9), 4, initial_learning_rate=0.1),
     schedules.WarmUp(0.3, 4),
+    schedules.InTurn([schedules.CosineDecay(0.2, 6), 0.1, schedules.WarmUp(0.3, 4)], [6, 9]),
 ]
 
 
@@ -62,6 +63,13 @@ def test_warm_up_of_no_steps_is_the_schedule_itself():
     assert [schedules.WarmUp(inner, 0)(s) for s in range(5)] == [inner(s) for s in range(5)]
 
 
+def test_schedules_in_turn_each_begin_anew():
+    first, second = schedules.ExponentialDecay(0.8, 2, 0.25), schedules.CosineDecay(0.5, 3)
+    ours = schedules.InTurn([first, second, 0.1], [4, 7])
+    expected = [*map(first, range(4)), *map(second, range(3)), 0.1, 0.1]
+    assert [ours(step) for step in range(9)] == expected
+
+
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
 def test_every_schedule_comes_back_from_its_description(schedule):
     described = json.loads(json.dumps(schedules.serialize(schedule)))
@@ -80,6 +88,8 @@ def test_every_schedule_comes_back_from_its_description(schedule):
         (lambda: schedules.CosineDecay(-0.1, 5), "initial_learning_rate must be"),
         (lambda: schedules.PiecewiseConstantDecay([1, 2], [0.1, 0.2]), "one more .* got 2 and 2"),
         (lambda: schedules.PiecewiseConstantDecay([2, 2], [1, 2, 3]), "boundaries must increase"),
+        (lambda: schedules.InTurn([0.1, 0.2], [3, 4]), "one more .* got 2 and 2"),
+        (lambda: schedules.InTurn([0.1, 0.2], [0]), "boundaries must increase from 1"),
         (lambda: schedules.get({"class_name": "Cosine", "config": {}}), "mean 'CosineDecay'"),
     ],
 )
