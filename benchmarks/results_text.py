@@ -144,12 +144,6 @@ def cut_short(name: str) -> str | None:
     )
 
 
-def note(name: str) -> str | None:
-    """Say what else a reader of the table must know."""
-    said = recipe(name).get("note")
-    return f"{recipe(name)['title']}: {said}" if said else None
-
-
 def write_table() -> None:
     """Write benchmarks/results/text.md and its place in the README from the JSON files."""
 
@@ -161,7 +155,7 @@ def write_table() -> None:
             "| task | test | validation | published | epochs | minutes | torch's time |",
             "|---|---:|---:|---|---:|---:|---:|",
             *rows(row),
-            *(line for short in rows(cut_short) + rows(note) for line in ("", short)),
+            *(line for short in rows(cut_short) for line in ("", short)),
         ]
     )
     several = {name: recipe(name).get("tried", 1) for name in RECIPES}

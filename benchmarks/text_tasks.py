@@ -18,7 +18,7 @@ from gru_np.data import Dataset
 from gru_np.initializers import RandomUniform
 from gru_np.layers import GlobalMaxPooling1D, Masking
 from gru_np.optimizers import Adam
-from gru_np.schedules import CosineDecay, InTurn, Schedule
+from gru_np.schedules import CosineDecay
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 Part = tuple[np.ndarray, np.ndarray]
@@ -192,15 +192,9 @@ def prepare(name: str, folder: Path, seed: int) -> tuple[dict[str, Any], Task, S
     r = recipe(name)
     task = KINDS[r["kind"]](folder, r)
     model = Sequential(task.layers, seed=seed)
-    of_epoch = len(Dataset(task.train[0], None, None, r["batch_size"], r.get("window")))
-    # The rate sinks to 0, perhaps by `restart.epoch`, and once more from another.
-    restart = r.get("restart", {"epoch": r["epochs"]})
-    first, rest = (of_epoch * n for n in (restart["epoch"], r["epochs"] - restart["epoch"]))
-    rate: Schedule = CosineDecay(r["learning_rate"], first)
-    if rest:
-        rate = InTurn([rate, CosineDecay(restart["learning_rate"], rest)], [first])
+    steps = r["epochs"] * len(Dataset(task.train[0], None, None, r["batch_size"], r.get("window")))
     optimizer = Adam(
-        rate, global_clipnorm=r["clip"],
+        CosineDecay(r["learning_rate"], steps), global_clipnorm=r["clip"],
         weight_decay=r.get("weight_decay"), epsilon=1e-8, epsilon_placement="torch",
     )  # fmt: skip
     model.compile(task.loss, optimizer, task.metrics)
