@@ -1,5 +1,7 @@
 """Batches: every row once, every time step once, and a place that can be found again."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,11 +42,10 @@ def test_an_order_by_length_has_each_row_once_and_like_lengths_side_by_side(leng
     order = order_by_length(lengths, batch_size, 3, 4)
     assert sorted(order.tolist()) == list(range(len(lengths)))
     assert (order == order_by_length(lengths, batch_size, 3, 4)).all()
-    sizes = range(0, len(lengths), batch_size)
-    ranges = sorted((lengths[order[i : i + batch_size]].min(), i) for i in sizes)
-    tops = [lengths[order[i : i + batch_size]].max() for _, i in ranges]
-    for (low, _), top in zip(ranges[1:], tops, strict=False):
-        assert low >= top or low == ranges[0][0]
+    batches = [lengths[order[i : i + batch_size]] for i in range(0, len(lengths), batch_size)]
+    ranges = sorted((batch.min(), batch.max()) for batch in batches)
+    for (_, top), (low, _) in pairwise(ranges):
+        assert low >= top
 
 
 def test_training_by_length_sees_every_row_and_says_what_it_needs():
