@@ -104,7 +104,7 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     """Gradient of `gru_forward`: backpropagation through time, compiled if the forward pass was.
 
     As `gru_np.recurrence.gru_backward`: dh (T + 1, B, H) is the gradient of the loss by every
-    state as an output, and dh[0] adds to dh0.
+    state as an output, and dh[0] adds to dh0; dh (T, B, H) is that by h[1:], a layer's outputs.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     Raises
     ------
     ValueError, TypeError
-        If dh is not of the shape of h, or saved is not what `gru_forward` gave.
+        If dh is not of the shape of h or h[1:], or saved is not what `gru_forward` gave.
 
     Notes
     -----
@@ -135,9 +135,11 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
         got = type(saved).__name__
         raise TypeError(f"{BACKWARD}: saved must be the second result of gru_forward, got {got}")
     h = saved.h
-    if not (_is(dh, h.dtype, 3) and dh.shape == h.shape):
+    if not (_is(dh, h.dtype, 3) and dh.shape in (h.shape, h[1:].shape)):
         dh = _floats("dh", dh, BACKWARD)
-        require_rank(BACKWARD, "dh", dh, h.shape, "one gradient for each state, h[0] included")
+        if dh.shape != h[1:].shape:
+            hint = "one gradient for each state, h[0] included or not"
+            require_rank(BACKWARD, "dh", dh, h.shape, hint)
     return kernels.gru_backward(dh, saved)
 
 

@@ -638,7 +638,7 @@ class Sequential:
             if isinstance(layer, Dense) and layer.tied is not None:
                 tied[f"{layer.tied.name}/W"] = of_layer["W"]
         for name in tied.keys() & gradients.keys():
-            gradients[name] = gradients[name] + tied[name]
+            gradients[name] += tied[name]  # a new array, of the table alone so far
         return gradients
 
     def _loss_and_gradient(

@@ -197,8 +197,9 @@ def gru_backward(
 
     Parameters
     ----------
-    dh : (T + 1, B, H)
-        Gradient of the loss by every state as an output; dh[0] adds to dh0. Never modified.
+    dh : (T + 1, B, H), or (T, B, H)
+        Gradient of the loss by every state as an output; dh[0] adds to dh0. Of only T, by h[1:].
+        Never modified.
     saved : Saved
         From `gru_forward`.
 
@@ -223,6 +224,8 @@ def gru_backward(
     >>> dx.shape, dW_hh.shape, db_ih is None
     ((5, 3, 2), (12, 4), True)
     """
+    if len(dh) == len(saved.x):
+        dh = np.concatenate([np.zeros_like(saved.h[:1]), dh])
     return weight_gradients(*through_time(dh, saved), saved)
 
 

@@ -68,10 +68,20 @@ def test_one_argument_of_another_form_gives_the_same(arguments):
 
 def test_a_gradient_of_another_shape_is_refused(arguments):
     h, saved = gru_forward(**arguments)
-    with pytest.raises(ValueError, match=r"dh must have shape \(6, 3, 4\), got \(5, 3, 4\)"):
-        gru_backward(h[1:], saved)
+    with pytest.raises(ValueError, match=r"dh must have shape \(6, 3, 4\), got \(4, 3, 4\)"):
+        gru_backward(h[2:], saved)
     with pytest.raises(TypeError, match="saved must be the second result of gru_forward"):
         gru_backward(h, None)
+
+
+def test_the_gradient_by_the_outputs_alone_has_none_by_the_first_state(arguments, rng):
+    h, saved = gru_forward(**arguments)
+    dh = rng.standard_normal(h.shape)
+    dh[0] = 0
+    assert_close(gru_backward(dh[1:], saved), gru_backward(dh, saved), "exact")
+    _, saved = recurrence.gru_forward(**arguments)
+    of_outputs = recurrence.gru_backward(dh[1:], saved)
+    assert_close(of_outputs, recurrence.gru_backward(dh, saved), "exact")
 
 
 def test_lists_and_integers_are_taken_as_numbers(arguments):

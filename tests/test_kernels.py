@@ -86,6 +86,8 @@ def test_kernel_equals_numpy(shape, kind, reset_after, dtype, rng):
     assert all(g is None or g.dtype == dtype for g in gradients)
     assert_close(gradients, recurrence.gru_backward(dh, expected_saved), "kernel")
     assert_close(dh, before, "exact")
+    dh[0] = 0
+    assert_close(fused.gru_backward(dh[1:], saved), fused.gru_backward(dh, saved), "exact")
 
 
 @DTYPES
@@ -222,13 +224,14 @@ def test_saved_memory_is_lent_again_only_when_nothing_looks_at_it(rng, monkeypat
     monkeypatch.setattr(fused, "LENT_BYTES", 0)
     fused._returned.clear()
     arrays = draw(rng, 5, 3, 2, 4, dtype=np.float32)
-    _, saved = fused.gru_forward(*arrays.values())
-    address, r = saved.rows.ctypes.data, saved.r
-    before = r.copy()
-    del saved
+    h, saved = fused.gru_forward(*arrays.values())
+    address, r, y = saved.rows.ctypes.data, saved.r, h[1:].transpose(1, 0, 2)
+    before = r.copy(), y.copy()
+    del saved, h
+    arrays["x"] += 1
     _, other = fused.gru_forward(*arrays.values())
     assert other.rows.ctypes.data != address
-    assert_close(r, before, "exact")
+    assert_close((r, y), before, "exact")
     del r
     _, third = fused.gru_forward(*arrays.values())
     assert third.rows.ctypes.data == address

@@ -84,7 +84,7 @@ def aligned(size, dtype):
 
 # What one pass saved, the next may save in: the system would clear it page by page. So many are
 # kept; smaller ones are no matter.
-_returned: deque[Any] = deque(maxlen=4)
+_returned: deque[Any] = deque(maxlen=8)
 LENT_BYTES = 1024 * 1024
 
 
@@ -298,7 +298,7 @@ def gru_forward(
     valid = None if lengths is None and mask is None else valid_steps(T, B, lengths, mask)
     if T == B == 1 and valid is None and I and H:
         return _forward_once(x, h0, W_ih, W_hh, b_ih, b_hh, reset_after, dtype, inference)
-    h = np.empty((T + 1, B, H), dtype)
+    h = lent((T + 1) * B * H, dtype).reshape(T + 1, B, H)
     h[0] = 0 if h0 is None else h0
     rows = NO_ROWS[dtype] if inference else rows_for(T, B, H, reset_after, dtype)
     saved = Saved(x, h, rows, valid, W_ih, W_hh, b_ih, b_hh, reset_after)
@@ -353,12 +353,12 @@ def forward_of(saved):
 
 
 def gru_backward(dh, saved):
-    """As `gru_np.recurrence.gru_backward`."""
+    """As `gru_np.recurrence.gru_backward`, from dh by h or by h[1:] alone."""
     T, B, I = saved.x.shape  # noqa: E741
     if T == B == 1 and saved.valid is None and I and saved.W_hh.size:
-        return _backward_once(dh, saved)
+        return _backward_once(dh if len(dh) > T else np.stack([np.zeros_like(dh[0]), dh[0]]), saved)
     H, dtype = saved.W_hh.shape[1], saved.h.dtype
-    dx, dh0 = np.empty((T, B, I), dtype), np.empty((B, H), dtype)
+    dx, dh0 = lent(T * B * I, dtype).reshape(T, B, I), np.empty((B, H), dtype)
     dW_ih, dW_hh = np.empty((3 * H, I), dtype), np.empty((3 * H, H), dtype)
     db_ih, db_hh = np.empty(3 * H, dtype), np.empty(3 * H, dtype)
     backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh)()
@@ -371,13 +371,16 @@ def gru_backward(dh, saved):
 def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):
     """Make a function of nothing that computes all gradients from dh and what a pass saved.
 
+    dh is the gradient by h, or by h[1:] alone.
+
     As `forward_of`, it may be called again.
     """
     x, h, rows, valid, W_ih, W_hh, _, _, reset_after = saved
     T, B, I = x.shape  # noqa: E741
     H, dtype = h.shape[2], h.dtype
     plan = _plan_backward(T, B, I, H, reset_after, dtype, num_threads())
-    W_ih, W_hh, dh = plain(W_ih, dtype), plain(W_hh, dtype), plain(dh, dtype)
+    W_ih, W_hh, dh = plain(W_ih, dtype), plain(W_hh, dtype), flat(dh, dtype)
+    dh_first, dh = np.split(dh, [len(dh) - T * B * H])
     x, x_time, x_batch = as_it_lies(x, dtype)
     valid = NO_MASK if valid is None else flat(valid, np.bool_)
 
@@ -388,7 +391,7 @@ def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):
 
         def task(part, parts, meetings):
             kernel.backward(
-                x, x_time, x_batch, W_ih, W_hh, dh, h, rows, packed, valid, T, B, I, H,
+                x, x_time, x_batch, W_ih, W_hh, dh, dh_first, h, rows, packed, valid, T, B, I, H,
                 reset_after, plan.chunk, *plan.shares[parts - 1][part], carries, da, sums,
                 scratch.get("loop", dtype, plan.loop), dx, dh0, dW_ih, dW_hh, db_ih, db_hh,
                 meetings, part, parts,

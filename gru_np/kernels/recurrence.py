@@ -108,13 +108,14 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 @inner
 def _step_after(
     a_ih, a_hh, work, states, before, after, apart, saved, at, saved_apart, U, count, h, out,
-    out_apart,
+    out_apart, saved_step,
 ):  # fmt: skip
     """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
     Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
     `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself. As many
-    vectors from h[out] on, `out_apart`, are asked for.
+    vectors from h[out] on, `out_apart`, are asked for, and what the next step will save,
+    `saved_step` behind what this one does.
     """
     own_code()
     L = lanes(work)
@@ -142,6 +143,9 @@ def _step_after(
             store_pair(saved, u + U, v + U, r)
             store_pair(saved, u + 2 * U, v + 2 * U, z)
             store_pair(saved, u + 3 * U, v + 3 * U, a_hn)
+            for part in range(4):
+                prefetch(saved, u + saved_step + part * U)
+                prefetch(saved, v + saved_step + part * U)
 
 
 @inner
@@ -216,16 +220,17 @@ def project(
 @inner
 def step(
     a_ih, of, row, a_hh, states, before, after, rh, state_row, saved, at, saved_row, valid, iv,
-    packed, hh, H, rows, reset_after, work, h, out, first, last, meetings, part, parts,
+    packed, hh, H, rows, reset_after, work, h, out, first, last, meetings, part, parts, saved_step,
 ):  # fmt: skip
     """One step of a block of rows for the vectors first..last of units: for every way forward.
 
     In `work` lie a_ih, as `project` left it for `of` rows, of which these are from `row` on, and
     a_hh, scratch of 6 numbers a unit and row. In `states`, which parts of a team share, lie rows
     `state_row` apart, from `before` to `after`, and r h at `rh` if the reset comes before. Row m
-    saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts. The caller
-    will copy the new states, `rows` rows of H numbers, to h[out]: while the gates are at work that
-    memory is asked for, because the copy alone would wait for every line of it.
+    saves at `at` + m * saved_row unless at < 0, and in the next step `saved_step` behind;
+    valid[iv + m] says whether it counts. The caller will copy the new states, `rows` rows of H
+    numbers, to h[out]: while the gates are at work that memory is asked for, because the copy alone
+    would wait for every line of it; and so is what the next step will write to.
 
     The weights of these units are packed as a matrix of their own. The caller meets the team before
     the new states are read. Returns how often a meeting within the step took long.
@@ -259,7 +264,7 @@ def step(
                     to = at + j * L
                 _step_after(
                     x, a_hh, work, states, here, there, state_row, saved, to, saved_row, U, rows,
-                    h, line, H,
+                    h, line, H, saved_step,
                 )  # fmt: skip
             else:
                 for m in range(rows):
@@ -268,6 +273,7 @@ def step(
                     _step_after(
                         x + 3 * L * n * m, a_hh + 3 * L * n * m, work, states, here + m * state_row,
                         there + m * state_row, L, saved, to, L, U, n, h, line + H * m, L,
+                        saved_step,
                     )  # fmt: skip
     else:
         product(
@@ -372,7 +378,7 @@ def forward(
                     a_ih, steps * rows, (t - t0) * rows, a_hh, states, before, after,
                     2 * rows * state_row, state_row, saved, at, saved_row, valid, t * B + r0,
                     packed, hh, H, rows, reset_after, scratch, h, out,
-                    first, last, team, part, each,
+                    first, last, team, part, each, B * saved_row,
                 )  # fmt: skip
                 if long_waits >= OFTEN and part == 0:
                     dissolve(team)
@@ -444,20 +450,20 @@ def _back_after(
     for m in range(rows):
         if len(valid) and not valid[b + m]:
             # h[t + 1] = h[t]
-            _add_row(dh, (b + m + B) * H + begin, work, carry + m * U + begin, end - begin)
+            _add_row(dh, (b + m) * H + begin, work, carry + m * U + begin, end - begin)
             _clear_parts(da, to + m * row + begin, 4, U, (last - first) * L)
             continue
-        g, s, at, c, d = (b + m + B) * H, (b + m) * H, (b + m) * 4 * U, carry + m * U, to + m * row
+        g, at, c, d = (b + m) * H, (b + m) * 4 * U, carry + m * U, to + m * row
         for u in range(begin, full, L):
-            _back_vector(dh, g + u, h, s + u, saved, at + u, work, c + u, da, d + u, U)
+            _back_vector(dh, g + u, h, g + u, saved, at + u, work, c + u, da, d + u, U)
             for part in range(4):
                 # what the step before will read
                 prefetch(saved, at - 4 * U * B + part * U + u)
             prefetch(dh, g - B * H + u)
-            prefetch(h, s - B * H + u)
+            prefetch(h, g - B * H + u)
         if begin <= full < end:
             copy_row(dh, g + full, work, spare, H - full, L)
-            copy_row(h, s + full, work, spare + L, H - full, L)
+            copy_row(h, g + full, work, spare + L, H - full, L)
             _back_vector(
                 work, spare, work, spare + L, saved, at + full, work, c + full, da, d + full, U
             )
@@ -546,13 +552,12 @@ def _back_before(
         c, d, of_m = carry + m * U, to + m * row, m * U
         if len(valid) and not valid[b + m]:
             # h[t + 1] = h[t]
-            _add_row(dh, (b + m + B) * H + begin, work, c + begin, whole - begin)
+            _add_row(dh, (b + m) * H + begin, work, c + begin, whole - begin)
             _clear_parts(da, d + begin, 3, U, end - begin)
             continue
-        source, target = (b + m + B) * H + begin, g + of_m + begin
-        copy_row(dh, source, work, target, whole - begin, end - begin)
-        source, target = (b + m) * H + begin, states + of_m + begin
-        copy_row(h, source, work, target, whole - begin, end - begin)
+        source, count, width = (b + m) * H + begin, whole - begin, end - begin
+        copy_row(dh, source, work, g + of_m + begin, count, width)
+        copy_row(h, source, work, states + of_m + begin, count, width)
         _back_candidate(
             g + of_m, states + of_m, c, dz + of_m, saved, (b + m) * 3 * U, begin, end, U, da, d,
             work,
@@ -817,7 +822,7 @@ def _unpack_all(sums, I, H, reset_after, first, last, dW_ih, dW_hh, db_ih, db_hh
 
 @entry
 def backward(
-    x, x_time, x_batch, W_ih, W_hh, dh, h, saved, packed, valid, T, B, I, H,  # noqa: E741
+    x, x_time, x_batch, W_ih, W_hh, dh, dh_first, h, saved, packed, valid, T, B, I, H,  # noqa: E741
     reset_after, chunk, low, high, first, last, first_input, last_input, by_units, block, carries,
     da, sums, work,
     dx, dh0, dW_ih, dW_hh, db_ih, db_hh, meetings, part, parts,
@@ -830,6 +835,8 @@ def backward(
     does an equal share: rows of dx, units of the weights. All of them need the loop's whole da, so
     the team meets between; da has room for two chunks, so that who is done with the products may go
     on.
+
+    dh is the gradient by h[1:], dh_first that by h[0], or empty.
 
     Each number is one chain of operations whatever the chunks and parts. A team that shares units
     and loses too much time with waiting is dissolved, and the first part does the rest.
@@ -886,6 +893,7 @@ def backward(
         t1 = t0
     for b in range(low, high):
         for u in range(first * L, min(last * L, H)):
-            dh0[b * H + u] = dh[b * H + u] + carries[b * U + u]
+            direct = dh_first[b * H + u] if len(dh_first) else 0
+            dh0[b * H + u] = direct + carries[b * U + u]
     _unpack_all(sums, I, H, reset_after, of_mine, to_mine, dW_ih, dW_hh, db_ih, db_hh)
     finish(team, part, parts)

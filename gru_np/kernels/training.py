@@ -10,7 +10,7 @@ import numpy as np
 
 from gru_np.kernels import amx, head, head_amx, updates
 from gru_np.kernels._settings import num_threads
-from gru_np.kernels.fused import NOTHING, flat, plain, scratch
+from gru_np.kernels.fused import NOTHING, flat, lent, plain, scratch
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, run, threads_for
 from gru_np.kernels.vector import REGISTER_BYTES, ROWS
@@ -95,7 +95,7 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     losses, hits = np.empty(n), np.empty(n)
     dh = dW = db = None
     if gradient:
-        dh = (np.empty if n * H == h.size else np.zeros)(h.shape, dtype)
+        dh = lent(h.size, dtype).reshape(h.shape) if n * H == h.size else np.zeros(h.shape, dtype)
         dW = (np.empty if n else np.zeros)((V, H), dtype)
         db = None if b is None else (np.empty if n else np.zeros)(V, dtype)
     cross_entropy_of(losses, hits, dh, dW, db, h, offsets, W, b, labels, weight, count)()

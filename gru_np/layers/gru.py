@@ -411,18 +411,21 @@ class GRU(_Recurrent):
         """
         h, inner, has_initial, drop_x, span = saved
         dy, dstate = dy if self.return_state else (dy, None)
-        dh = np.zeros(h.shape, h.dtype)
-        # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
-        if dy is not None and self.return_sequences:
-            dh[1:] = dy.transpose(1, 0, 2)
-        elif dy is not None:
-            dh[-1] = dy
-        if dstate is not None:
-            dh[-1] += dstate
         variant = isinstance(inner, variants.Saved)
         run: Any = variants.gru_backward if variant else self.run_backward
         T = len(h) - 1
         whole = span.start == 0 and span.stop == T
+        # y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
+        if self.return_sequences and dy is not None and dstate is None and whole and not variant:
+            dh = dy.transpose(1, 0, 2)
+        else:
+            dh = np.zeros(h.shape, h.dtype)
+            if dy is not None and self.return_sequences:
+                dh[1:] = dy.transpose(1, 0, 2)
+            elif dy is not None:
+                dh[-1] = dy
+            if dstate is not None:
+                dh[-1] += dstate
         # h = concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
         if not whole:
             before, behind = dh[: span.start].sum(axis=0), dh[span.stop + 1 :].sum(axis=0)
