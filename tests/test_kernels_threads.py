@@ -159,7 +159,7 @@ def test_a_team_dissolved_in_the_middle_gives_the_same_bits(
     assert_close(both_ways(), expected, "exact")
 
 
-def test_after_a_team_was_dissolved_teams_rest(monkeypatch):
+def test_after_two_teams_in_a_row_were_dissolved_teams_rest(monkeypatch):
     monkeypatch.setattr(threads, "_pool", threads._Pool())
     monkeypatch.setattr(threads, "REST", 100.0)
     sizes = []
@@ -169,9 +169,9 @@ def test_after_a_team_was_dissolved_teams_rest(monkeypatch):
             sizes.append(parts)
             places[1] = 1
 
-    for closely in (True, True, False):
+    for closely in (True, True, True, False):
         threads.together(task, 2, closely)
-    assert sizes == [2, 1, 2]
+    assert sizes == [2, 2, 1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

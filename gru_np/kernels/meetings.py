@@ -31,8 +31,8 @@ APART = 16
 DONE = 2**62
 # Looks, each some tens of nanoseconds, that make a long wait. From then on every look offers the
 # core to others; at its end the first part leaves waiting to Python.
-LONG = 20_000
-OFTEN = 2
+LONG = 50_000
+OFTEN = 3
 # Whether there is a way to offer the core.
 POSSIBLE = os.name == "posix"
 

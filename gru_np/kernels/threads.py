@@ -91,7 +91,7 @@ class _Pool:
         # Workers that no team counts on. A worker that a team counts on may have other jobs before,
         # but none that waits for anything, so it will come.
         self.free = 0
-        # When teams that meet at every step are formed again, and how long they rested last.
+        # When teams that meet at every step are formed again, and how long they rest next.
         self.ready, self.rest = 0.0, 0.0
 
     def _serve(self):
@@ -149,15 +149,18 @@ class _Pool:
                 self.free += taken
         if team.error is not None:
             raise team.error
-        if closely:
-            # dissolved: other programs need the cores; at once it would not go better
-            self.rest = max(REST, min(2 * self.rest, LONGEST_REST)) if team.meetings[1] else 0.0
-            if self.rest:
-                self.ready = monotonic() + self.rest
+        if not closely:
+            return
+        if team.meetings[1]:
+            # dissolved: if two in a row were, other programs need the cores
+            self.ready = monotonic() + self.rest
+            self.rest = max(REST, min(2 * self.rest, LONGEST_REST))
+        else:
+            self.rest = 0.0
 
 
-# Seconds without teams that meet at every step, once one had to be dissolved; twice as long when
-# that happens to the next.
+# Seconds without teams that meet at every step, once two in a row had to be dissolved; twice as
+# long when that happens to the next. A single one may have met no more than a late start.
 REST, LONGEST_REST = 0.05, 2.0
 _pool = _Pool()
 
