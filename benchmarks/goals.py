@@ -7,7 +7,7 @@ import numpy as np
 
 from .contestants import OURS
 from .problems import case_from
-from .statistics import medians, ratio
+from .statistics import medians, peak_share, ratio
 
 MEMORY_BOUND = "1,100,256,512"
 NAMED = {"32,100,64,256", "20,35,650,650", "32,128,512,512"}
@@ -25,6 +25,7 @@ class Measured(NamedTuple):
     where: str
     value: float
     bound: float
+    note: str = ""
 
 
 class Goal(NamedTuple):
@@ -87,11 +88,14 @@ def _against(
 def _peak(section: str, named: float, elsewhere: float) -> Callable[..., Iterator[Measured]]:
     def measure(results: dict[str, Any]) -> Iterator[Measured]:
         for _, label, record in cases(results, section, "1"):
-            share = record["contestants"].get(OURS, {}).get("peak share")
+            row = record["contestants"].get(OURS, {})
+            share, of_best = peak_share(row), row.get("peak share")
+            both = "peak share in turn" in row and of_best
+            note = f"{of_best:.2f} of the run's best" if both else ""
             case = case_from(record["case"])
             if share and (label in NAMED or case.B >= 8):
                 bound = named if label in NAMED else elsewhere
-                yield Measured(f"({label})", share, bound)
+                yield Measured(f"({label})", share, bound, note)
 
     return measure
 

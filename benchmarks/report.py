@@ -6,7 +6,7 @@ from typing import Any
 from . import goals
 from .contestants import CONTESTANTS, OURS
 from .goals import threads_text
-from .statistics import medians, ratio
+from .statistics import medians, peak_share, ratio
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 TITLES = {
@@ -124,7 +124,7 @@ def short_layer_table(results: dict[str, Any], n: str) -> str:
             mine = record["contestants"][ours]
             row += [
                 time(mine["median"]),
-                percent(mine.get("peak share")),
+                percent(peak_share(mine)),
                 _against_best(record),
                 times(ratio(record["contestants"], "torch", ours)),
             ]
@@ -203,21 +203,39 @@ def problem(row: dict[str, Any]) -> str:
     return NONE
 
 
+def shares(row: dict[str, Any]) -> str:
+    """Of the peak in turn and, after a stroke, of the run's best; whichever there is."""
+    both = [row.get("peak share in turn"), row.get("peak share")]
+    return " / ".join(percent(share) for share in both if share)
+
+
+def peak_in_turn(record: dict[str, Any], best: float | None) -> str:
+    """Write the peak's median and quartiles during a case, and its share of the run's best."""
+    found = record.get("peak in turn")
+    if not found:
+        return NONE
+    share = f", {percent(found['median'] / best)}" if best else ""
+    return f"{found['median']:.0f} GFLOP/s ({found['q1']:.0f} to {found['q3']:.0f}{share})"
+
+
 def full_table(results: dict[str, Any], section: str, n: str) -> str:
     """Everyone's median with quartiles; below it who has none, and why."""
     found = results["sections"][section][n]
     names = [c for c in CONTESTANTS if any(c in medians(r["contestants"]) for r in found.values())]
+    turns = ["peak in turn"] if any("peak in turn" in r for r in found.values()) else []
+    best = results["peak"].get(n, {}).get("GFLOP/s")
     rows, reasons = [], []
     for label, record in found.items():
         row = [shown(label)]
         for name in names:
             one = record["contestants"].get(name, {})
             if "median" in one:
-                share = f", {percent(one['peak share'])}" if one.get("peak share") else ""
+                share = f", {shares(one)}" if shares(one) else ""
                 text = f"{time(one['median'])} ({time(one['q1'])} to {time(one['q3'])}{share})"
                 row.append(f"**{text}**" if name == record["best_rival"] else text)
             else:
                 row.append(NONE)
+        row += [peak_in_turn(record, best)] if turns else []
         rows.append([*row, _against_best(record)])
         for name, one in record["contestants"].items():
             if "median" not in one and "unsupported" not in one:
@@ -227,24 +245,32 @@ def full_table(results: dict[str, Any], section: str, n: str) -> str:
         for name in names
         if (worst := max(r["contestants"].get(name, {}).get("error", 0.0) for r in found.values()))
     ]
-    lines = [table([TITLES[section].partition(": ")[2], *names, "ratio"], rows), ""]
+    lines = [table([TITLES[section].partition(": ")[2], *names, *turns, "ratio"], rows), ""]
     lines += [*reasons, ""] if reasons else []
     return "\n".join([*lines, f"Largest error against float64: {', '.join(errors)}."])
 
 
 def goals_table(results: dict[str, Any]) -> str:
     """Reached or missed, with the worst number."""
-    rows = [
-        [
-            goal["text"],
-            "reached"
-            if not goal["missed"]
-            else f"**missed {len(goal['missed'])} of {goal['of']}**",
-            f"{goal['worst'].value:.2f} of {goal['worst'].bound:.2f}: {goal['worst'].where}",
-        ]
-        for goal in goals.judged(results)
-    ]
+    rows = []
+    for goal in goals.judged(results):
+        missed, worst = goal["missed"], goal["worst"]
+        note = f" ({worst.note})" if worst.note else ""
+        rows.append(
+            [
+                goal["text"],
+                f"**missed {len(missed)} of {goal['of']}**" if missed else "reached",
+                f"{worst.value:.2f} of {worst.bound:.2f}{note}: {worst.where}",
+            ]
+        )
     return table(["goal", "", "nearest or worst"], rows) if rows else ""
+
+
+def has_turns(results: dict[str, Any]) -> bool:
+    """Whether the peak took turns in any case; runs of before have only the best of the run."""
+    return any(
+        "peak in turn" in r for s in ("forward", "training") for *_, r in goals.cases(results, s)
+    )
 
 
 def readme_text(results: dict[str, Any]) -> str:
@@ -252,7 +278,8 @@ def readme_text(results: dict[str, Any]) -> str:
     counts = dict.fromkeys(n for s in TITLES for n in results["sections"].get(s, {}))
     parts = [
         "Medians; `best rival` and `torch` say how many times as long they take (bold: we lose). "
-        "`of peak` is the share of the measured fused-multiply-add peak."
+        "`of peak` is the share of the measured fused-multiply-add peak"
+        + (", measured in turn, in the same rounds." if has_turns(results) else ".")
     ]
     for n in counts:
         layers, models = short_layer_table(results, n), short_model_table(results, n)
@@ -273,10 +300,18 @@ def full_text(results: dict[str, Any], plots: list[str]) -> str:
             parts += [heading, full_table(results, section, n)]
     fresh = fresh_table(results)
     parts += ["## Fresh processes, memory, size", fresh] if fresh else []
+    share = "share of the measured peak"
+    if has_turns(results):
+        share = "share of the peak in turn / of the run's best peak"
     note = (
-        "Median (first to third quartile, share of the measured peak) of the repetitions; "
+        f"Median (first to third quartile, {share}) of the repetitions; "
         "bold: the best rival; ratio: its median over ours."
     )
+    if has_turns(results):
+        note += (
+            " Peak in turn: the rate of the fused multiply-adds in the rounds of the case, median "
+            "(first to third quartile, share of the run's best)."
+        )
     return "\n\n".join([*parts, note]) + "\n"
 
 

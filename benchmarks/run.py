@@ -17,7 +17,7 @@ import numpy as np
 from . import fresh, machine, peak, problems, reference, size
 from .contestants import CONTESTANTS, OURS, UnsupportedError, missing
 from .plan import TIMED, Plan
-from .statistics import best_rival, ratio, summary
+from .statistics import best_rival, quartiles, ratio, share_in_turn, summary
 from .workers import (
     Quiet,
     Worker,
@@ -163,7 +163,7 @@ class Run:
         )
         self.progress.update(f"starting {len(self.names)} contestants")
         self._close()
-        for name in self.names:
+        for name in [*self.names, peak.TURN]:
             self.workers[name] = Worker(name, threads, self.folder / f"{name}.log")
         for worker in self.workers.values():
             with suppress(WorkerError):
@@ -173,11 +173,19 @@ class Run:
                 versions = worker.receive(self.plan.limit)["versions"]
                 self.results.data["versions"] |= versions
             except (WorkerError, UnsupportedError) as reason:
+                if name == peak.TURN:
+                    self._no_turn(reason)
+                    continue
                 self.results.data["absent"][name] = str(reason)
                 self.progress.line(f"{name} cannot start: {reason}")
                 worker.close()
                 del self.workers[name]
                 self.names.remove(name)
+
+    def _no_turn(self, reason: Exception) -> None:
+        """Go on without the machine's own turns."""
+        self.progress.line(f"no peak in turn: {reason}")
+        self.workers.pop(peak.TURN).close()
 
     def _measure_peak(self, threads: int) -> None:
         """Keep the best that was seen, measuring before every section: clocks wander."""
@@ -203,7 +211,16 @@ class Run:
                 ready[name] = calls
         seconds: dict[str, list[float]] = {name: [] for name in ready}
         turns = Quiet([worker.process.pid for worker in self.workers.values()])
+        peaks: list[float] = []  # GFLOP/s in every round
+        layer = isinstance(case, problems.Shape)
         for turn in range(self.plan.repeats):
+            if layer and peak.TURN in self.workers:
+                # First in the round: right before ours, whose share the goals name.
+                try:
+                    reply = self.workers[peak.TURN].ask(self.plan.limit, do="time")
+                    peaks.append(reply["GFLOP/s"])
+                except WorkerError as reason:
+                    self._no_turn(reason)
             for name in list(ready):
                 self.progress.update(f"{where}: {name} {turn + 1}/{self.plan.repeats}")
                 try:
@@ -214,6 +231,11 @@ class Run:
                     del ready[name]
         for name in ready:
             rows[name] |= summary(seconds[name]) | {"calls": ready[name]}
+        if len(peaks) == self.plan.repeats:
+            record["peak in turn"] = quartiles(peaks)
+            operations = case.operations(section == "training")
+            for name in ready:
+                rows[name]["peak share in turn"] = share_in_turn(operations, seconds[name], peaks)
         for worker in self.workers.values():
             if worker.alive:
                 with suppress(WorkerError):

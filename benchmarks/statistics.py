@@ -7,16 +7,29 @@ import numpy as np
 from .contestants import CONTESTANTS
 
 
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Median, first and third quartile."""
+    q1, median, q3 = np.percentile(values, [25, 50, 75])
+    return {"median": float(median), "q1": float(q1), "q3": float(q3)}
+
+
 def summary(seconds: list[float]) -> dict[str, Any]:
     """Median, quartiles, fastest and number, in seconds."""
-    q1, median, q3 = np.percentile(seconds, [25, 50, 75])
-    return {
-        "median": float(median),
-        "q1": float(q1),
-        "q3": float(q3),
-        "fastest": float(min(seconds)),
-        "repeats": len(seconds),
-    }
+    return quartiles(seconds) | {"fastest": float(min(seconds)), "repeats": len(seconds)}
+
+
+def share_in_turn(operations: int, seconds: list[float], peaks: list[float]) -> float:
+    """Median over the rounds of the rate in a round over the peak, in GFLOP/s, of that round.
+
+    Round by round, because the clock wanders: the medians of both need not be of the same minute.
+    """
+    return float(np.median(operations / np.array(seconds) / 1e9 / np.array(peaks)))
+
+
+def peak_share(row: dict[str, Any]) -> float | None:
+    """Share of the peak in turn; of the run's best where the peak had no turn; None without any."""
+    share: float | None = row.get("peak share in turn", row.get("peak share"))
+    return share
 
 
 def medians(results: dict[str, Any]) -> dict[str, float]:

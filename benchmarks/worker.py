@@ -9,6 +9,8 @@
     {"do": "memory"}                               bytes: highest resident size so far
     {"do": "drop"}                                 forgets the task
 
+The machine itself takes turns by the same pipe (`peak.Turn`): "hello", "time" and "drop".
+
 A failure is answered {"failed": "reason"}; "unsupported" likewise where the library has no such
 thing. Everything a library prints goes to standard error.
 """
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from . import contestants, problems
+from . import contestants, peak, problems
 from .contestants import UnsupportedError
 from .contestants.base import Contestant, Task
 
@@ -156,13 +158,13 @@ def main(name: str, threads: int, processors: list[int]) -> None:
     # The pipe keeps the first descriptor; whoever prints, prints to standard error.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    player: Player | None = None
+    player: Player | peak.Turn | None = None
     for line in sys.stdin:
         request = json.loads(line)
         do = request.pop("do")
         try:
             if player is None:
-                player = Player(name, threads)
+                player = peak.Turn(threads) if name == peak.TURN else Player(name, threads)
             reply = getattr(player, do)(**request)
         except UnsupportedError as reason:
             reply = {"unsupported": str(reason)}

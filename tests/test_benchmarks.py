@@ -286,6 +286,41 @@ def test_who_disagrees_gets_no_time(tmp_path, monkeypatch):
     assert found["agrees"] is False and "median" not in found and found["error"] > 0
 
 
+def test_the_share_in_turn_is_computed_round_by_round(tmp_path, monkeypatch):
+    seconds, peaks = iter([2e-9, 4e-9, 1e-9]), iter([1e3, 1e3, 8e3])  # medians: 2e-9 and 1e3
+    ask = Worker.ask
+
+    def timed(worker, limit=600, **request):
+        reply = ask(worker, limit, **request)
+        if request["do"] != "time":
+            return reply
+        if worker.name == peak.TURN:
+            assert 0 < reply["GFLOP/s"] < 1e6
+            return {"GFLOP/s": next(peaks)}
+        return {"seconds": next(seconds)}
+
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(Worker, "ask", timed)
+    small = tiny_plan()
+    small.sections, small.cases, small.repeats = ["training"], {"training": [SHAPE]}, 3
+    results = run.execute(small, tmp_path / "turns.json", resume=False)
+    record = results["sections"]["training"]["1"][SHAPE.label]
+    assert record["peak in turn"] == {"median": 1e3, "q1": 1e3, "q3": 4.5e3}
+    # Operations over 2, 4 and 1 ns, over 1000, 1000 and 8000 GFLOP/s: the third round is slowest.
+    expected = SHAPE.operations(True) / 4 / 1e3
+    found = record["contestants"][NUMPY]
+    assert found["peak share in turn"] == pytest.approx(expected)
+    assert found["peak share"] == pytest.approx(SHAPE.operations(True) / 2 / PEAK["GFLOP/s"])
+
+
+def test_a_machine_that_cannot_run_the_loop_goes_on_without_its_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(peak, "TURN", "nobody")
+    results = run.execute(tiny_plan(), tmp_path / "without.json", resume=False)
+    record = results["sections"]["forward"]["1"][SHAPE.label]
+    assert record["contestants"][NUMPY]["repeats"] == 2 and "peak in turn" not in record
+    assert "nobody" not in results["absent"]
+
+
 # --------------------------------------------------------------------------------- the tables
 
 
@@ -344,6 +379,54 @@ def test_goals_name_what_was_missed():
     (missed,) = [g for text, g in judged.items() if "2.5 times torch" in text]
     assert missed["worst"].value == pytest.approx(2.0) and len(missed["missed"]) == 1
     assert "**missed 1 of 1**" in report.goals_table(fake_results())
+
+
+def results_with_turns():
+    """Like `fake_results`, from a run in which the peak took turns."""
+    results = fake_results()
+    (record,) = results["sections"]["forward"]["1"].values()
+    record["peak in turn"] = {"median": 72.0, "q1": 60.0, "q3": 90.0}
+    record["contestants"][OURS] |= {"peak share in turn": 0.81, "peak share": 0.66}
+    return results
+
+
+def test_the_goal_of_the_peak_is_judged_by_the_share_in_turn_and_names_the_other():
+    assert "| 0.81 of 0.85 (0.66 of the run's best): (32,100,64,256) |" in report.goals_table(
+        results_with_turns()
+    )
+
+
+def test_tables_show_the_share_in_turn_and_full_ones_the_share_of_the_best_too():
+    results = results_with_turns()
+    assert "| 1.00 ms | 81 % | 2.00 × torch |" in report.readme_text(results)
+    assert "measured in turn" in report.readme_text(results)
+    page = report.full_text(results, [])
+    assert "1.00 ms (1.00 ms to 1.00 ms, 81 % / 66 %)" in page
+    assert "| 72 GFLOP/s (60 to 90, 75 %) |" in page
+
+
+def test_a_file_from_before_the_turns_is_reported_with_the_share_of_the_best():
+    results = fake_results()
+    assert "| 1.00 ms | 90 % |" in report.readme_text(results)
+    assert "| 0.90 of 0.85: (32,100,64,256) |" in report.goals_table(results)
+    page = report.full_text(results, [])
+    assert "(1.00 ms to 1.00 ms, 90 %)" in page and "in turn" not in page
+
+
+def test_two_threads_together_run_the_loop_at_a_rate_that_is_a_mean():
+    pytest.importorskip("llvmlite")
+    turn, rounds = peak.Turn(2, seconds=0.01), []
+
+    def slow(n, a, b):
+        time.sleep(2e-3 if len(rounds) % 4 else 8e-3)
+        rounds.append(n)
+
+    turn.loops.fma = slow
+    start = time.perf_counter()
+    found = turn.time()["GFLOP/s"]
+    work = sum(rounds) * peak.CHAINS * turn.loops.lanes * 2 / 1e9
+    assert found >= work / (time.perf_counter() - start)  # both threads count
+    assert found < 2 * rounds[0] * peak.CHAINS * turn.loops.lanes * 2 / 1e9 / 2e-3  # not the best
 
 
 def test_the_readme_is_replaced_between_its_markers_only():
