@@ -161,13 +161,15 @@ def product(a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, d
     """
     own_code()
     sweep(
-        False, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
+        False, 0, 0, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth,
+        begin, end,
     )  # fmt: skip
 
 
 @inner
 def sweep(
-    back, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth, begin, end
+    back, soon, lines, a, a_row, b, ib, start, i0, start_row, c, ic, c_row, rows, blocks, depth,
+    begin, end,
 ):  # fmt: skip
     """Do as `product` does, from the last panels to the first if `back`.
 
@@ -175,6 +177,8 @@ def sweep(
     nothing of it there; reading it to and fro, each step finds what the one before read last. And
     while the tiles of one panel are at work, they ask for the next one: so the matrix comes in
     evenly, where else the first tile of every panel would wait for it and the others would not.
+    The first tiles ask instead for the `lines` vectors at the address `soon`, which somebody will
+    read or write after the product and would have to wait for, while products hardly ever do.
     """
     own_code()
     L, size = lanes(c), c.itemsize
@@ -203,9 +207,14 @@ def sweep(
                 a_m, s_m, c_m = a + k0 * size, s0, c0
                 for m in range(tiles):
                     height = low + 1 if m < higher else low
+                    line = ahead + min(m, 2) * deep * REGISTER_BYTES
+                    if lines > 0:
+                        line = soon
+                        soon += deep * REGISTER_BYTES
+                        lines -= deep
                     tile(
                         height, width, c, a_m, a_row, panel, 3 * depth * L,
-                        s_m, s_row, c_m, c_row, deep, ahead + min(m, 2) * deep * REGISTER_BYTES,
+                        s_m, s_row, c_m, c_row, deep, line,
                     )  # fmt: skip
                     a_m += height * a_row * size
                     s_m += height * s_row * size

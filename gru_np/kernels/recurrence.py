@@ -108,14 +108,13 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 @inner
 def _step_after(
     a_ih, a_hh, work, states, before, after, apart, saved, at, saved_apart, U, count, h, out,
-    out_apart, saved_step,
+    out_apart,
 ):  # fmt: skip
     """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
 
     Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
     `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself. As many
-    vectors from h[out] on, `out_apart`, are asked for, and what the next step will save,
-    `saved_step` behind what this one does.
+    vectors from h[out] on, `out_apart`, are asked for.
     """
     own_code()
     L = lanes(work)
@@ -143,9 +142,6 @@ def _step_after(
             store_pair(saved, u + U, v + U, r)
             store_pair(saved, u + 2 * U, v + 2 * U, z)
             store_pair(saved, u + 3 * U, v + 3 * U, a_hn)
-            for part in range(4):
-                prefetch(saved, u + saved_step + part * U)
-                prefetch(saved, v + saved_step + part * U)
 
 
 @inner
@@ -227,10 +223,10 @@ def step(
     In `work` lie a_ih, as `project` left it for `of` rows, of which these are from `row` on, and
     a_hh, scratch of 6 numbers a unit and row. In `states`, which parts of a team share, lie rows
     `state_row` apart, from `before` to `after`, and r h at `rh` if the reset comes before. Row m
-    saves at `at` + m * saved_row unless at < 0, and in the next step `saved_step` behind;
-    valid[iv + m] says whether it counts. The caller will copy the new states, `rows` rows of H
-    numbers, to h[out]: while the gates are at work that memory is asked for, because the copy alone
-    would wait for every line of it; and so is what the next step will write to.
+    saves at `at` + m * saved_row unless at < 0, in the next step `saved_step` behind; valid[iv + m]
+    says whether it counts. The caller will copy the new states, `rows` rows of H numbers, to
+    h[out]: while the gates are at work that memory is asked for, because the copy alone would wait
+    for every line of it; and so is, during the product, the memory the next step will save in.
 
     The weights of these units are packed as a matrix of their own. The caller meets the team before
     the new states are read. Returns how often a meeting within the step took long.
@@ -248,15 +244,19 @@ def step(
         hh, bias = hh + 3 * at_unit * H, bias + 3 * at_unit
         together = units_together(rows, J, True)
         groups = (J + together - 1) // together
+        soon, lines = 0, 0
+        if at >= 0:
+            soon, lines = address(saved, at - at_unit + saved_step), rows * saved_row // L
         # the states change places at every step, and so does the order of units
         back = before > after
         for group in range(groups):
             j = (groups - 1 - group if back else group) * together
             n = min(together, J - j)
             sweep(
-                back, state, state_row, packed, hh, packed, bias, 0,
+                back, soon, lines, state, state_row, packed, hh, packed, bias, 0,
                 work, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
+            lines = 0
             x, to = a_ih + 3 * L * (j * of + row * n), -1
             here, there, line = before + j * L, after + j * L, out + at_unit + j * L
             if n == 1:
@@ -264,7 +264,7 @@ def step(
                     to = at + j * L
                 _step_after(
                     x, a_hh, work, states, here, there, state_row, saved, to, saved_row, U, rows,
-                    h, line, H, saved_step,
+                    h, line, H,
                 )  # fmt: skip
             else:
                 for m in range(rows):
@@ -273,7 +273,6 @@ def step(
                     _step_after(
                         x + 3 * L * n * m, a_hh + 3 * L * n * m, work, states, here + m * state_row,
                         there + m * state_row, L, saved, to, L, U, n, h, line + H * m, L,
-                        saved_step,
                     )  # fmt: skip
     else:
         product(
@@ -456,9 +455,7 @@ def _back_after(
         g, at, c, d = (b + m) * H, (b + m) * 4 * U, carry + m * U, to + m * row
         for u in range(begin, full, L):
             _back_vector(dh, g + u, h, g + u, saved, at + u, work, c + u, da, d + u, U)
-            for part in range(4):
-                # what the step before will read
-                prefetch(saved, at - 4 * U * B + part * U + u)
+            # what the step before will read
             prefetch(dh, g - B * H + u)
             prefetch(h, g - B * H + u)
         if begin <= full < end:
@@ -624,10 +621,15 @@ def _back_steps(
             long_wait = meet(meetings, part, parts)
             # the first of them ends the products too, whose parts may differ
             long_waits += long_wait if t < t1 - 1 else 0
+            # the rows whose gates are read next: of the step before, the next block, the next chunk
+            soon = b - B
+            if t == t0:
+                soon = (t1 - 1) * B + r0 + block if r0 + block < high else (t0 - 1) * B + low
+            lines = rows * gates * U // L if soon >= 0 else 0
             # a_hh = h[t] @ W_hh.T, or if the reset comes before only its r and z
             sweep(
-                t % 2 == 1, address(da, to + U), row, packed, 0, work, 0, U,
-                work, 0, U, rows, J, (gates - 1) * U, first, last,
+                t % 2 == 1, address(saved, soon * gates * U), lines, address(da, to + U), row,
+                packed, 0, work, 0, U, work, 0, U, rows, J, (gates - 1) * U, first, last,
             )  # fmt: skip
             if rows == B and dissolved(meetings, part, parts):
                 done = t
