@@ -434,6 +434,24 @@ def rows_forth_and_back(
             )
 
 
+@inner
+def put_rows(sums, width, dW, H, v0, v1, add):
+    """Copy rows of sums, `width` apart, to the rows v0..v1 of dW, or add them."""
+    own_code()
+    L = lanes(sums)
+    for v in range(v0, v1):
+        source, to = (v - v0) * width, v * H
+        if add:
+            k = 0
+            while k + L <= H:
+                store(dW, to + k, load(dW, to + k) + load(sums, source + k))
+                k += L
+            for u in range(k, H):
+                dW[to + u] += sums[source + u]
+        else:
+            copy_row(sums, source, dW, to, H, H)
+
+
 @entry
 def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, add, sums, dW, db):
     """dW and db of the classes low..high from the panels first..last; added to if `add`."""
@@ -466,17 +484,7 @@ def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, ad
                             p > first, outer, width,
                         )  # fmt: skip
                         v += rows
-        for v in range(v0, v1):
-            source, to = (v - v0) * J * L, v * H
-            if add:
-                k = 0
-                while k + L <= H:
-                    store(dW, to + k, load(dW, to + k) + load(sums, source + k))
-                    k += L
-                for u in range(k, H):
-                    dW[to + u] += sums[source + u]
-            else:
-                copy_row(sums, source, dW, to, H, H)
+        put_rows(sums, J * L, dW, H, v0, v1, add)
         if len(db):
             for v in range(v0, v1):
                 s = splat(panels, 0)

@@ -27,8 +27,8 @@ from gru_np.kernels.amx import (
     open_tiles,
     put_parts,
 )
-from gru_np.kernels.head import where_equal, where_greater
-from gru_np.kernels.matmul import address, copy_row, transpose_tile
+from gru_np.kernels.head import put_rows, where_equal, where_greater
+from gru_np.kernels.matmul import address, transpose_tile
 from gru_np.kernels.vector import (
     exp_of_negative,
     first_lanes,
@@ -420,18 +420,9 @@ def weight_gradient(
                         address(scaled, (k * chunk + p0) * BLOCK_NUMBERS),
                         address(sums, u * SIDE * width + k * SIDE), 4 * width, p0, p1 - p0,
                     )  # fmt: skip
-        for v in range(v0, v1):
-            source, to = (v - v0) * width, v * H
-            if add:
-                k = 0
-                while k + L <= H:
-                    store(dW, to + k, load(dW, to + k) + load(sums, source + k))
-                    k += L
-                for u in range(k, H):
-                    dW[to + u] += sums[source + u]
-            else:
-                copy_row(sums, source, dW, to, H, H)
-            if len(db):
+        put_rows(sums, width, dW, H, v0, v1, add)
+        if len(db):
+            for v in range(v0, v1):
                 value = sum_lanes(load(bias_sums, (v - v0) * L))
                 db[v] = db[v] + value if add else value
     close_tiles()
