@@ -59,9 +59,10 @@ class Loss(Configured):
     ----------
     name : str
         Keras' name, as `get` takes it.
-    fused_with : {"softmax", "sigmoid"} or None
+    fused_with : {"softmax", "sigmoid", "linear"} or None
         The activation of a last layer that this loss can take over: give it the logits with
-        `from_logits=True` instead, which is faster and loses no digits.
+        `from_logits=True` instead, which is faster and loses no digits. A loss of logits takes over
+        none ("linear"), but that layer's product.
     per_sequence : bool
         Whether the mean is over whole sequences rather than over positions.
 
@@ -136,7 +137,7 @@ class _CrossEntropy(Loss):
         if from_logits:
             # The last layer's output counts as logits even if it went through a softmax, as in
             # Keras; taking that softmax over would change what was asked for.
-            self.fused_with = None
+            self.fused_with = "linear"
 
     def _smoothed(self, t: Array) -> Array:
         epsilon = self.label_smoothing
@@ -397,7 +398,7 @@ class BinaryCrossentropy(Loss):
             type(self).__name__, "label_smoothing", label_smoothing, 0, 1
         )
         if from_logits:
-            self.fused_with = None
+            self.fused_with = "linear"
 
     def _rows(
         self, t: Array, x: Array, scale: Array, from_logits: bool | None = None

@@ -659,7 +659,7 @@ class Sequential:
             isinstance(last, Dense)
             and self.loss is not None
             and self.loss.fused_with is not None
-            and last.activation == self.loss.fused_with
+            and (last.activation or "linear") == self.loss.fused_with
         )
         return last if fuses else None  # type: ignore[return-value]
 

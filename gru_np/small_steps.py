@@ -126,7 +126,7 @@ def find(
 
 
 def matches(layers: Sequence[Layer], loss: Loss | None) -> bool:
-    """Answer whether these are an Embedding, plain GRUs and a Dense whose softmax the loss takes.
+    """Answer whether these are an Embedding, plain GRUs and a Dense whose logits the loss takes.
 
     Asked at every step, because settings may be changed between any two.
     """
@@ -134,15 +134,14 @@ def matches(layers: Sequence[Layer], loss: Loss | None) -> bool:
         return False
     first, last = layers[0], layers[-1]
     if (
-        loss.fused_with != "softmax"
-        or loss.label_smoothing
+        loss.label_smoothing
         or loss.ignore_class is not None
         or type(first) is not Embedding
         or first.mask_zero
         or first.dropout
         or first.is_penalised
         or type(last) is not Dense
-        or last.activation != "softmax"
+        or (last.activation or "linear") != loss.fused_with
         or last.tied_to is not None
         or last.is_penalised
     ):

@@ -429,7 +429,7 @@ def test_a_call_may_say_that_these_are_logits(rng, name):
     assert_close(losses.get(name)(y_true, y_pred, from_logits=True), expected, "exact")
     assert losses.get(name).fused_with in ("softmax", "sigmoid")
     # What is said to be logits stays so: a softmax before it is not taken over.
-    assert make(name, LOGITS).fused_with is None
+    assert make(name, LOGITS).fused_with == "linear"
 
 
 def test_fused_and_unfused_agree(rng):

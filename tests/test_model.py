@@ -19,6 +19,7 @@ from gru_np import (
     Sequential,
     checkpoint,
     kernels,
+    losses,
     optimizers,
 )
 from gru_np.callbacks import (
@@ -77,6 +78,28 @@ def test_keras_tutorial_learns_to_its_floor(seed):
     # Two of four inputs are the same with different labels: ln 2 / 2 = 0.347 is the floor.
     assert 0.3465 <= loss <= 0.37
     assert accuracy == 0.75
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_logits_and_a_loss_of_logits_train_like_softmax_and_its_loss(ids, compiled, monkeypatch):
+    if compiled:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(kernels, "pays", lambda *_, **__: compiled)
+
+    def trained(activation, from_logits):
+        model = Sequential(
+            [Embedding(V, 3), GRU(5, return_sequences=True), Dense(V, activation)], seed=1
+        )
+        loss = losses.SparseCategoricalCrossentropy(from_logits)
+        model.compile(loss, "adam", ["accuracy", "perplexity"])
+        history = model.fit(ids[:, :-1], ids[:, 1:], 4, epochs=2, verbose=0).history
+        return history, model.get_weights()
+
+    expected, weights = trained("softmax", False)
+    for activation in (None, "linear"):
+        found, weights_found = trained(activation, True)
+        assert found == expected
+        assert_close(weights_found, weights, "exact")
 
 
 def test_history_records_every_epoch_and_prints_as_a_table(ids):

@@ -70,7 +70,7 @@ def both_ways(monkeypatch, train):
 
 @DTYPES
 @pytest.mark.parametrize("units", [(7,), (17, 5), (3, 19, 4)], ids=str)
-@pytest.mark.parametrize("kind", ["whole", "tbptt", "last", "no bias", "frozen"])
+@pytest.mark.parametrize("kind", ["whole", "tbptt", "last", "no bias", "frozen", "logits"])
 def test_training_has_the_bits_of_the_way_layer_by_layer(
     rng, dtype, units, kind, monkeypatch, taken
 ):
@@ -81,6 +81,10 @@ def test_training_has_the_bits_of_the_way_layer_by_layer(
         model = language_model(units, sequence, dtype, use_bias=kind != "no bias")
         if kind == "frozen":
             model.layers[1].trainable = False
+        if kind == "logits":
+            model.layers[-1].activation = None
+            loss = SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(loss, model.optimizer, ["accuracy"])
         history = model.fit(
             x, y, batch_size=5, epochs=2, verbose=0, tbptt=4 if kind == "tbptt" else None
         )
