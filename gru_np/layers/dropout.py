@@ -13,7 +13,7 @@ def dropout_mask(rng: Generator | None, shape: tuple[int, ...], rate: float, dty
     """Draw 0 with probability `rate`, else 1 / (1 - rate), so that the mean stays 1."""
     rng = rng or np.random.default_rng()
     keep = rng.random(shape, dtype=np.float32) >= rate
-    return (keep / (1 - rate)).astype(dtype)
+    return keep * np.dtype(dtype).type(1 / (1 - rate))
 
 
 class Dropout(Layer):

@@ -71,24 +71,27 @@ class GlobalMaxPooling1D(_Pooling):
         training: bool = False,
         rng: Generator | None = None,
     ) -> tuple[Array, Any]:
-        """Give the largest values (B, F), and where they stood."""
+        """Give the largest values (B, F), and where (B, T, F) they stood."""
         x, real = self._enter(x, mask)
-        if not x.shape[1]:
-            return np.zeros((len(x), x.shape[2]), x.dtype), (None, real, x.shape)
-        at = np.where(real[..., None], x.real, -np.inf).argmax(axis=1)[:, None]  # (B, 1, F)
-        y = np.take_along_axis(x, at, axis=1)[:, 0]
+        values = x.real
+        if mask is not None:
+            values = np.array(values)
+            values[~real] = -np.inf
+        largest = values.max(axis=1, keepdims=True, initial=-np.inf)
+        # argmax would be slow: it copies an array to have time last
+        here = (values == largest) & real[..., None]
+        if np.count_nonzero(here) > real.any(axis=1).sum() * x.shape[2]:
+            here &= here.cumsum(axis=1) == 1  # the first of equals
+        if x.dtype.kind == "c":
+            return np.where(here, x, 0).sum(axis=1), here
+        y = largest[:, 0]
         y[~real.any(axis=1)] = 0
-        return y, (at, real, x.shape)
+        return y, here
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Send the gradient to where the largest values stood."""
-        at, real, shape = saved
-        dx = np.zeros(shape, dy.dtype)
-        # y = take_along_axis(x, at)
-        if at is not None:
-            np.put_along_axis(dx, at, dy[:, None], axis=1)
-            dx[~real.any(axis=1)] = 0
-        return dx, {}
+        # y = where(here, x, 0).sum(axis=1)
+        return dy[:, None] * saved, {}
 
 
 class GlobalAveragePooling1D(_Pooling):
