@@ -245,7 +245,7 @@ def step(
         together = units_together(rows, J, True)
         groups = (J + together - 1) // together
         soon, lines = 0, 0
-        if at >= 0:
+        if at >= 0 and parts == 1:  # the lines of a team belong to its parts in turn
             soon, lines = address(saved, at - at_unit + saved_step), rows * saved_row // L
         # the states change places at every step, and so does the order of units
         back = before > after
@@ -625,7 +625,7 @@ def _back_steps(
             soon = b - B
             if t == t0:
                 soon = (t1 - 1) * B + r0 + block if r0 + block < high else (t0 - 1) * B + low
-            lines = rows * gates * U // L if soon >= 0 else 0
+            lines = rows * gates * U // L if soon >= 0 and parts == 1 else 0
             # a_hh = h[t] @ W_hh.T, or if the reset comes before only its r and z
             sweep(
                 t % 2 == 1, address(saved, soon * gates * U), lines, address(da, to + U), row,
