@@ -224,8 +224,6 @@ def gru_backward(
     >>> dx.shape, dW_hh.shape, db_ih is None
     ((5, 3, 2), (12, 4), True)
     """
-    if len(dh) == len(saved.x):
-        dh = np.concatenate([np.zeros_like(saved.h[:1]), dh])
     return weight_gradients(*through_time(dh, saved), saved)
 
 
@@ -234,8 +232,8 @@ def through_time(dh: Array, saved: Saved) -> tuple[Array, Array, Array]:
 
     Parameters
     ----------
-    dh : (T + 1, B, H)
-        Gradient of the loss by every state as an output. Never modified.
+    dh : (T + 1, B, H), or (T, B, H)
+        Gradient of the loss by every state as an output, or by h[1:] alone. Never modified.
     saved : Saved
         From `gru_forward`.
 
@@ -261,6 +259,8 @@ def through_time(dh: Array, saved: Saved) -> tuple[Array, Array, Array]:
     (_, phi_derivative), (_, sigma_derivative) = (ACTIVATIONS[name] for name in names)
     T, B, _ = x.shape
     H = W_hh.shape[1]
+    if len(dh) == T:
+        dh = np.concatenate([np.zeros_like(h[:1]), dh])
     W_hr_hz, W_hn = np.split(W_hh, [2 * H])
     drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
     da_ih = np.empty((T, B, 3 * H), h.dtype)
