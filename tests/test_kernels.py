@@ -42,6 +42,7 @@ def thread_count(monkeypatch):
     before = kernels.num_threads()
     monkeypatch.setattr(threads, "OPERATIONS_PER_THREAD", 1)
     monkeypatch.setattr(threads, "CORES", 16)
+    monkeypatch.setattr(fused, "STEP_OPERATIONS", 0)
     forget_plans()
     yield kernels.set_num_threads
     forget_plans()

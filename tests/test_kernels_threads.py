@@ -182,7 +182,8 @@ def test_teams_survive_fork_and_interpreter_exit():
     import os, warnings
     from gru_np.kernels import fused, threads
     warnings.simplefilter("ignore")
-    fused.OWN_BYTES, threads.OPERATIONS_PER_THREAD, threads.CORES = 0, 1, 16
+    fused.OWN_BYTES, fused.STEP_OPERATIONS = 0, 0
+    threads.OPERATIONS_PER_THREAD, threads.CORES = 1, 16
     kernels.set_num_threads(3)
     x, W_hh = np.ones((6, 2, 2), "f4"), rng.standard_normal((300, 100)).astype("f4")
     W_ih = np.ones((300, 2), "f4")

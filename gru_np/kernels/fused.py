@@ -30,6 +30,8 @@ CHUNK_OPERATIONS = 200_000_000
 # Threads share the batch; but of fewer rows than these, or where W_hh takes more than a good part
 # of a usual second-level cache, they share the units: each reads only a part of the weights then.
 LEAST_ROWS, OWN_BYTES = 16, 1024 * 1024
+# Who shares units meets the others at every step: so many operations make that worth while.
+STEP_OPERATIONS = 300_000
 # Of fewer numbers it takes longer to find where a vector begins than straddling costs.
 SMALL = 4096
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
@@ -240,7 +242,10 @@ def _plan_forward(T, B, I, H, dtype, _):  # noqa: E741
     """Plan a forward pass; the last argument is the number of threads allowed."""
     U, L = padded(H, dtype), REGISTER_BYTES // dtype.itemsize
     by_units = _by_units(B, U, dtype)
-    threads = threads_for(6 * T * B * H * (I + H), -(-U // L // 3) if by_units else B)
+    operations = 6 * T * B * H * (I + H)
+    threads = threads_for(operations, -(-U // L // 3) if by_units else B)
+    if by_units and operations < T * STEP_OPERATIONS:
+        threads = 1
     ahead = max(CHUNK_ROWS, CHUNK_BYTES // (3 * U * dtype.itemsize or 1))
     shares, states, loop = [], 0, 0
     for parts in range(1, threads + 1):
@@ -263,6 +268,8 @@ def _plan_backward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
     by_units = _by_units(B, U, dtype)
     operations = 12 * T * B * H * (I + H)
     threads = threads_for(operations, -(-U // L // 3) if by_units else max(B, U // L))
+    if by_units and operations < T * STEP_OPERATIONS:
+        threads = 1
     gates = 4 if reset_after else 3
     # Steps whose gradients stay in cache.
     at_once = max(DEPTH, DA_BYTES // (gates * U * dtype.itemsize or 1))

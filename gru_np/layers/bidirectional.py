@@ -185,7 +185,7 @@ class Bidirectional(Layer):
         # b = b[:, ::-1]
         if db is not None and self.layer.return_sequences:
             db = db[:, ::-1]
-        dx: Any = 0
+        dx: Any = None
         gradients: Gradients = {}
         for (direction, layer), dy_one, dstate, keep_one in zip(
             self._directions(), (df, db), (df_state, db_state), keep, strict=True
@@ -193,7 +193,7 @@ class Bidirectional(Layer):
             dx_one, of_layer = layer.backward(
                 (dy_one, dstate) if layer.return_state else dy_one, keep_one
             )
-            dx = dx + dx_one
+            dx = dx_one if dx is None else dx + dx_one
             gradients |= {f"{direction}/{name}": value for name, value in of_layer.items()}
         return dx, gradients
 

@@ -433,8 +433,10 @@ class GRU(_Recurrent):
             dh[0] += before
             dh[-1] += behind
         dx, dh0, *dweights = run(dh, inner)
+        # x = x[:, span]
         if not whole:
-            dx = np.pad(dx, ((span.start, T - span.stop), (0, 0), (0, 0)))
+            of_span, dx = dx, np.zeros((T, *dx.shape[1:]), dx.dtype)
+            dx[span] = of_span
         dx = dx.transpose(1, 0, 2)
         # x, mask = x[:, ::-1], mask[:, ::-1]
         if self.go_backwards:
