@@ -6,9 +6,10 @@
 
 RECIPE is the name of a file in benchmarks/recipes, which holds every setting. The epoch that was
 best on validation is kept and, when training is over, tested once. `tried` in a recipe says among
-how many settings validation chose these. The state of the run and
-benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume` goes on from the last
-whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what a part has reached.
+how many settings validation chose these, `note` what else the reader of a score should know. The
+state of the run and benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume`
+goes on from the last whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what
+a part has reached.
 
 `--control` trains PyTorch's GRU beside ours for the first steps of the recipe: see text_control.
 """
@@ -165,7 +166,8 @@ def write_table() -> None:
         "Written by `python -m benchmarks.results_text --table`. Minutes of one processor core, "
         "validation included. Where more than one setting was tried, the best on validation stands "
         f"here: {tried or 'nowhere'}. A run reads its test when it ends, so those of settings left "
-        "behind were read too; the choice did not look at them.", "", table, "",
+        "behind were read too; the choice did not look at them.",
+        *(recipe(name)["note"] for name in RECIPES if "note" in recipe(name)), "", table, "",
         "## PyTorch beside ours", "",
         "The same weights, batches, masks of dropout and optimiser, in turns, one thread: torch's "
         "time for one of ours (median over the turns), and how far the losses of a step are apart, "
