@@ -6,10 +6,10 @@
 
 RECIPE is the name of a file in benchmarks/recipes, which holds every setting. The epoch that was
 best on validation is kept and, when training is over, tested once. `tried` in a recipe says among
-how many settings validation chose these, `note` what else the reader of a score should know. The
-state of the run and benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume`
-goes on from the last whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what
-a part has reached.
+how many settings validation chose these, `note` what else the reader of a score should know,
+`limit` what keeps the speed from being twice PyTorch's. The state of the run and
+benchmarks/results/text-RECIPE.json are replaced after each epoch; `--resume` goes on from the last
+whole one, `--minutes` ends a part at the end of an epoch, `--stop` tests what a part has reached.
 
 `--control` trains PyTorch's GRU beside ours for the first steps of the recipe: see text_control.
 """
@@ -151,6 +151,9 @@ def write_table() -> None:
     def rows(write_row: Callable[[str], str | None]) -> list[str]:
         return [line for line in map(write_row, RECIPES) if line is not None]
 
+    def said(key: str) -> list[str]:
+        return rows(lambda name: recipe(name).get(key))
+
     table = "\n".join(
         [
             "| task | test | validation | published | epochs | minutes | torch's time |",
@@ -167,13 +170,13 @@ def write_table() -> None:
         "validation included. Where more than one setting was tried, the best on validation stands "
         f"here: {tried or 'nowhere'}. A run reads its test when it ends, so those of settings left "
         "behind were read too; the choice did not look at them.",
-        *(recipe(name)["note"] for name in RECIPES if "note" in recipe(name)), "", table, "",
+        *said("note"), "", table, "",
         "## PyTorch beside ours", "",
         "The same weights, batches, masks of dropout and optimiser, in turns, one thread: torch's "
         "time for one of ours (median over the turns), and how far the losses of a step are apart, "
         "relative, in the first turn and at most in all.", "",
         "| task | steps | torch's time | apart at first | apart at most |",
-        "|---|---:|---:|---:|---:|", *rows(control_row), "",
+        "|---|---:|---:|---:|---:|", *rows(control_row), "", *said("limit"), "",
     ]  # fmt: skip
     write(RESULTS / "text.md", "\n".join(page))
     before, rest = README.read_text(encoding="utf-8").split("<!-- text:begin -->")
