@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def numbers(text: str) -> list[int]:
     """Comma-separated numbers of threads."""
-    found = [int(part) for part in text.split(",")]
+    found = list(dict.fromkeys(int(part) for part in text.split(",")))
     if min(found) < 1:
         raise argparse.ArgumentTypeError(f"threads: expected numbers from 1, got {text}")
     return found

@@ -1,4 +1,7 @@
-"""What gru_np sets out to reach, and whether a run reached it."""
+"""What gru_np sets out to reach, and whether a run reached it.
+
+Every goal can be measured by either statistic of the repetitions, "median" or "fastest".
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,7 +10,7 @@ import numpy as np
 
 from .contestants import OURS
 from .problems import case_from
-from .statistics import medians, peak_share, ratio
+from .statistics import best_rival, peak_share, ratio, seconds_by
 
 MEMORY_BOUND = "1,100,256,512"
 NAMED = {"32,100,64,256", "20,35,650,650", "32,128,512,512"}
@@ -28,11 +31,14 @@ class Measured(NamedTuple):
     note: str = ""
 
 
+Measure = Callable[[dict[str, Any], str], Iterator[Measured]]  # of the results, by a statistic
+
+
 class Goal(NamedTuple):
     """A sentence and how to measure it."""
 
     text: str
-    measure: Callable[[dict[str, Any]], Iterator[Measured]]
+    measure: Measure
 
 
 Cases = Iterator[tuple[str, str, dict[str, Any]]]
@@ -46,24 +52,30 @@ def cases(results: dict[str, Any], section: str, threads: str | None = None) -> 
                 yield n, label, record
 
 
-def _ahead(*sections: str) -> Callable[[dict[str, Any]], Iterator[Measured]]:
-    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+def _ratio(statistic: str, record: dict[str, Any], rival: str = "") -> float | None:
+    """How many times as long one rival takes, or the best by that statistic."""
+    rows = record["contestants"]
+    return ratio(statistic, rows, rival or best_rival(statistic, rows), OURS)
+
+
+def _ahead(*sections: str) -> Measure:
+    def measure(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
         for section in sections:
             for n, label, record in cases(results, section):
-                if record.get("ratio"):
-                    yield Measured(f"{section} ({label}), {threads_text(n)}", record["ratio"], 1.0)
+                found = _ratio(statistic, record)
+                if found:
+                    yield Measured(f"{section} ({label}), {threads_text(n)}", found, 1.0)
 
     return measure
 
 
-def _median(section: str, bound: float, rival: str = "") -> Callable[..., Iterator[Measured]]:
-    """Measure the median ratio to one rival, or to each case's best, for each number of threads."""
+def _median(section: str, bound: float, rival: str = "") -> Measure:
+    """Measure the median of all cases' ratios, for each number of threads."""
 
-    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+    def measure(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
         for n in results["sections"].get(section, {}):
             found = [
-                ratio(record["contestants"], rival or record["best_rival"], OURS)
-                for _, _, record in cases(results, section, n)
+                _ratio(statistic, record, rival) for _, _, record in cases(results, section, n)
             ]
             ratios = [r for r in found if r]
             if ratios:
@@ -72,66 +84,75 @@ def _median(section: str, bound: float, rival: str = "") -> Callable[..., Iterat
     return measure
 
 
-def _against(
-    rival: str, bound: float, *sections: str, only: str = "", but: str = ""
-) -> Callable[..., Iterator[Measured]]:
-    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+def _against(rival: str, bound: float, *sections: str, only: str = "", but: str = "") -> Measure:
+    def measure(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
         for section in sections:
             for n, label, record in cases(results, section):
-                found = ratio(record["contestants"], rival, OURS)
+                found = _ratio(statistic, record, rival)
                 if found and label != but and (not only or label == only):
                     yield Measured(f"{section} ({label}), {threads_text(n)}", found, bound)
 
     return measure
 
 
-def _peak(section: str, named: float, elsewhere: float) -> Callable[..., Iterator[Measured]]:
-    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+def _peak(section: str, named: float, elsewhere: float) -> Measure:
+    def measure(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
+        best = results["peak"].get("1", {}).get("GFLOP/s")
         for _, label, record in cases(results, section, "1"):
-            row = record["contestants"].get(OURS, {})
-            share, of_best = peak_share(row), row.get("peak share")
-            both = "peak share in turn" in row and of_best
-            note = f"{of_best:.2f} of the run's best" if both else ""
-            case = case_from(record["case"])
-            if share and (label in NAMED or case.B >= 8):
+            share, note = _share(statistic, record, best)
+            if share and (label in NAMED or case_from(record["case"]).B >= 8):
                 bound = named if label in NAMED else elsewhere
                 yield Measured(f"({label})", share, bound, note)
 
     return measure
 
 
-def _two_threads(results: dict[str, Any]) -> Iterator[Measured]:
+def _share(
+    statistic: str, record: dict[str, Any], best_peak: float | None
+) -> tuple[float | None, str]:
+    """Give our share of the peak and a note; the fastest repetition's is of the run's best peak."""
+    row = record["contestants"].get(OURS, {})
+    if statistic == "median":
+        of_best = row.get("peak share")
+        both = "peak share in turn" in row and of_best
+        return peak_share(row), f"{of_best:.2f} of the run's best" if both else ""
+    if statistic in row and best_peak:
+        return record["operations"] / row[statistic] / 1e9 / best_peak, ""
+    return None, ""
+
+
+def _two_threads(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
     for section in ("forward", "training", "language_model"):
         for _, label, record in cases(results, section, "1"):
-            both = results["sections"][section].get("2", {}).get(label)
-            one = medians(record["contestants"]).get(OURS, 0.0)
-            if both and OURS in medians(both["contestants"]):
-                case = case_from(record["case"])
-                if case.B >= 16 and one > 1e-3:
-                    speedup = one / medians(both["contestants"])[OURS]
-                    yield Measured(f"{section} ({label})", speedup, 1.7)
+            other = results["sections"][section].get("2", {}).get(label, {"contestants": {}})
+            one, two = (r["contestants"].get(OURS, {}) for r in (record, other))
+            # Whichever statistic judges, the median says which cases.
+            long = case_from(record["case"]).B >= 16 and one.get("median", 0.0) > 1e-3
+            if long and statistic in one and statistic in two:
+                yield Measured(f"{section} ({label})", one[statistic] / two[statistic], 1.7)
 
 
-def _cold(label: str, rival: str, ours: str, factor: float) -> Callable[..., Iterator[Measured]]:
-    def measure(results: dict[str, Any]) -> Iterator[Measured]:
+def _cold(label: str, rival: str, ours: str, factor: float) -> Measure:
+    def measure(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
         for _, _, record in (c for c in cases(results, "cold") if c[1] == label):
-            found = ratio(record["contestants"], rival, ours)
+            found = ratio(statistic, record["contestants"], rival, ours)
             if found:
                 yield Measured(f"{rival} / {ours}", found, factor)
 
     return measure
 
 
-def _memory(results: dict[str, Any]) -> Iterator[Measured]:
+def _memory(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
     for _, label, record in cases(results, "memory"):
         rows = record["contestants"]
-        if "bytes" in rows.get("torch", {}) and "bytes" in rows.get(OURS, {}):
+        found = "bytes" in rows.get("torch", {}) and "bytes" in rows.get(OURS, {})
+        if found and statistic == "median":  # measured once, so there is no fastest
             yield Measured(label, rows["torch"]["bytes"] / rows[OURS]["bytes"], 1.0)
 
 
-def _import(results: dict[str, Any]) -> Iterator[Measured]:
+def _import(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
     for _, _, record in (c for c in cases(results, "cold") if c[1] == "import"):
-        seconds = medians(record["contestants"])
+        seconds = seconds_by(statistic, record["contestants"])
         if "numpy" in seconds and OURS in seconds:
             yield Measured(
                 "import numpy / import gru_np", seconds["numpy"] / seconds[OURS], 1 / 1.3
@@ -175,13 +196,21 @@ GOALS = [
 ]
 
 
-def judged(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each goal with something measured: text, number of cases, those that miss, the worst."""
-    table = []
+class Judged(NamedTuple):
+    """A goal by one statistic: how many were measured, those that miss, the nearest or worst."""
+
+    of: int
+    missed: list[Measured]
+    worst: Measured
+
+
+def judged(results: dict[str, Any], statistic: str) -> dict[str, Judged]:
+    """Judge each goal that has something measured, by its text."""
+    table = {}
     for goal in GOALS:
-        found = list(goal.measure(results))
+        found = list(goal.measure(results, statistic))
         if found:
             worst = min(found, key=lambda m: m.value / m.bound)
             missed = [m for m in found if m.value < m.bound]
-            table.append({"text": goal.text, "of": len(found), "missed": missed, "worst": worst})
+            table[goal.text] = Judged(len(found), missed, worst)
     return table

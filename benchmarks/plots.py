@@ -7,7 +7,7 @@ from typing import Any
 from .contestants import CONTESTANTS, OURS
 from .goals import threads_text
 from .report import shown
-from .statistics import best_rival, medians
+from .statistics import best_rival, seconds_by
 
 # Shape tells rivals apart, grey only helps.
 MARKS = dict(
@@ -57,7 +57,7 @@ def ratios(results: dict[str, Any]) -> Any:
         for section in SECTIONS
         for n in _counts(results)
         if (found := results["sections"].get(section, {}).get(n))
-        and any(OURS in medians(r["contestants"]) for r in found.values())
+        and any(OURS in seconds_by("median", r["contestants"]) for r in found.values())
     ]
     if not panels:
         return None
@@ -70,7 +70,7 @@ def ratios(results: dict[str, Any]) -> Any:
     drawn = {}
     for axis, (section, n, found) in zip(axes.flat, panels, strict=False):
         for k, record in enumerate(found.values()):
-            seconds = medians(record["contestants"])
+            seconds = seconds_by("median", record["contestants"])
             if OURS not in seconds:
                 continue
             for name, (mark, grey) in MARKS.items():
@@ -134,9 +134,9 @@ def roofline(results: dict[str, Any]) -> Any:
         )
         for k, (label, record) in enumerate(results["sections"]["forward"][n].items()):
             at = record["operations"] / record["bytes_moved"]
-            seconds = medians(record["contestants"])
+            seconds = seconds_by("median", record["contestants"])
             speed = {name: record["operations"] / s / 1e9 for name, s in seconds.items()}
-            rival = best_rival(record["contestants"])
+            rival = best_rival("median", record["contestants"])
             if rival:
                 axis.plot(at, speed[rival], "o", color="0.35", markerfacecolor="none", zorder=3)
             if OURS in speed:

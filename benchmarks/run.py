@@ -16,17 +16,12 @@ import numpy as np
 
 from . import fresh, machine, peak, problems, reference, size
 from .contestants import CONTESTANTS, OURS, UnsupportedError, missing
+from .measurement import Measurement
 from .plan import TIMED, Plan
-from .statistics import best_rival, quartiles, ratio, share_in_turn, summary
-from .workers import (
-    Quiet,
-    Worker,
-    WorkerError,
-    environment,
-    processors,
-)
+from .workers import Quiet, Worker, WorkerError, environment, processors
 
 FORMAT = 1
+Todo = list[tuple[str, Any, list[int]]]  # section, case, numbers of threads
 
 
 class Progress:
@@ -99,9 +94,9 @@ class Run:
 
     def __init__(self, plan: Plan, results: Results, progress: Progress, folder: Path) -> None:
         self.plan, self.results, self.progress, self.folder = plan, results, progress, folder
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[tuple[str, int], Worker] = {}  # by contestant and threads
         self.names: list[str] = []
-        self.too_long: dict[tuple[str, str], int] = {}  # (contestant, section): T that timed out
+        self.too_long: dict[tuple[str, str, int], int] = {}  # T that timed out
         self._references: dict[Any, Any] = {}
 
     def everything(self) -> None:
@@ -113,8 +108,8 @@ class Run:
             else:
                 self.names.append(name)
         try:
-            for threads in self.plan.threads:
-                self._timed_sections(threads)
+            self._timed_sections()
+            self._close()
             self._fresh_sections()
         finally:
             self._close()
@@ -126,31 +121,42 @@ class Run:
 
     # ------------------------------------------------------------------ the timed sections
 
-    def _timed_sections(self, threads: int) -> None:
+    def _timed_sections(self) -> None:
+        todo = self._todo()
+        for threads in self._threads(todo):
+            self._start(threads)
+        last_section = ""
+        for number, (section, case, counts) in enumerate(todo, 1):
+            if section != last_section:
+                for threads in self._threads([one for one in todo if one[0] == section]):
+                    self._measure_peak(threads)
+                last_section = section
+            where = f"[{number}/{len(todo)}] {section} ({case.label})"
+            for threads, record in self._case(section, case, counts, where).items():
+                self.results.store(section, threads, case.label, record)
+                self.progress.line(f"{where} threads {threads}: {verdict(record)}")
+
+    def _todo(self) -> Todo:
+        """List the cases, each with the numbers of threads that the results lack."""
         todo = [
-            (section, case)
+            (section, case, self._lacking(section, case.label))
             for section in TIMED
             if section in self.plan.sections
             for case in self.plan.cases.get(section, [])
             if self.plan.shapes is None or case.label in self.plan.shapes
-            if self.results.case(section, threads, case.label) is None
         ]
-        if not todo:
-            return
-        self._start(threads)
-        last_section = ""
-        for number, (section, case) in enumerate(todo, 1):
-            if section != last_section:
-                self._measure_peak(threads)
-                last_section = section
-            where = f"[{number}/{len(todo)}] {section} ({case.label}) threads {threads}"
-            record = self._case(section, case, threads, where)
-            self.results.store(section, threads, case.label, record)
-            self.progress.line(f"{where}: {verdict(record)}")
-        self._close()
+        return [one for one in todo if one[2]]
+
+    def _lacking(self, section: str, label: str) -> list[int]:
+        """Numbers of threads that a case was not measured with."""
+        return [n for n in self.plan.threads if self.results.case(section, n, label) is None]
+
+    def _threads(self, todo: Todo) -> list[int]:
+        """Numbers of threads that something is to be measured with."""
+        return [n for n in self.plan.threads if any(n in counts for *_, counts in todo)]
 
     def _start(self, threads: int) -> None:
-        """Start all workers at once, then hear from each."""
+        """Start everyone with so many threads at once, then hear from each."""
         settings = {k: v for k, v in environment("", threads).items() if os.environ.get(k) != v}
         pinned = processors(threads)
         self.results.data["settings"][str(threads)] = {
@@ -162,30 +168,38 @@ class Run:
             + " ".join(f"{k}={v}" for k, v in settings.items())
         )
         self.progress.update(f"starting {len(self.names)} contestants")
-        self._close()
-        for name in [*self.names, peak.TURN]:
-            self.workers[name] = Worker(name, threads, self.folder / f"{name}.log")
-        for worker in self.workers.values():
+        started = {name: self._worker(name, threads) for name in [*self.names, peak.TURN]}
+        for worker in started.values():
             with suppress(WorkerError):
                 worker.send(do="hello")
-        for name, worker in list(self.workers.items()):
+        for name, worker in started.items():
             try:
                 versions = worker.receive(self.plan.limit)["versions"]
                 self.results.data["versions"] |= versions
             except (WorkerError, UnsupportedError) as reason:
                 if name == peak.TURN:
-                    self._no_turn(reason)
-                    continue
-                self.results.data["absent"][name] = str(reason)
-                self.progress.line(f"{name} cannot start: {reason}")
-                worker.close()
-                del self.workers[name]
-                self.names.remove(name)
+                    self._no_turn(threads, reason)
+                else:
+                    self._absent(name, reason)
 
-    def _no_turn(self, reason: Exception) -> None:
+    def _worker(self, name: str, threads: int) -> Worker:
+        """Start one worker."""
+        worker = Worker(name, threads, self.folder / f"{name}-{threads}.log")
+        self.workers[name, threads] = worker
+        return worker
+
+    def _absent(self, name: str, reason: Exception) -> None:
+        """Go on without a contestant, with any number of threads."""
+        self.results.data["absent"][name] = str(reason)
+        self.progress.line(f"{name} cannot start: {reason}")
+        self.names.remove(name)
+        for key in [key for key in self.workers if key[0] == name]:
+            self.workers.pop(key).close()
+
+    def _no_turn(self, threads: int, reason: Exception) -> None:
         """Go on without the machine's own turns."""
-        self.progress.line(f"no peak in turn: {reason}")
-        self.workers.pop(peak.TURN).close()
+        self.progress.line(f"threads {threads}: no peak in turn: {reason}")
+        self.workers.pop((peak.TURN, threads)).close()
 
     def _measure_peak(self, threads: int) -> None:
         """Keep the best that was seen, measuring before every section: clocks wander."""
@@ -198,71 +212,74 @@ class Run:
         before = self.results.data["peak"].get(str(threads), now)
         self.results.data["peak"][str(threads)] = {k: max(now[k], before[k]) for k in now}
 
-    def _case(self, section: str, case: Any, threads: int, where: str) -> dict[str, Any]:
-        """Prepare, compare, warm, then turns."""
-        record: dict[str, Any] = {"case": problems.to_record(case), "contestants": {}}
-        rows = record["contestants"]
-        ready: dict[str, int] = {}  # calls in a repetition
+    def _case(
+        self, section: str, case: Any, counts: list[int], where: str
+    ) -> dict[int, dict[str, Any]]:
+        """Prepare, compare and warm everyone, then turns: a record for each number of threads."""
         start = perf_counter()
-        for name in self.names:
-            self.progress.update(f"{where}: preparing {name}")
-            rows[name], calls = self._ready(name, section, case, threads)
-            if calls:
-                ready[name] = calls
-        seconds: dict[str, list[float]] = {name: [] for name in ready}
+        measured = [Measurement(section, case, threads) for threads in counts]
+        for one in measured:
+            for name in self.names:
+                self.progress.update(f"{where} threads {one.threads}: preparing {name}")
+                one.enter(name, *self._ready(name, one))
         turns = Quiet([worker.process.pid for worker in self.workers.values()])
-        peaks: list[float] = []  # GFLOP/s in every round
-        layer = isinstance(case, problems.Shape)
         for turn in range(self.plan.repeats):
-            if layer and peak.TURN in self.workers:
-                # First in the round: right before ours, whose share the goals name.
-                try:
-                    reply = self.workers[peak.TURN].ask(self.plan.limit, do="time")
-                    peaks.append(reply["GFLOP/s"])
-                except WorkerError as reason:
-                    self._no_turn(reason)
-            for name in list(ready):
-                self.progress.update(f"{where}: {name} {turn + 1}/{self.plan.repeats}")
-                try:
-                    reply = self.workers[name].ask(self.plan.limit, do="time", calls=ready[name])
-                    seconds[name].append(reply["seconds"])
-                except WorkerError as reason:
-                    rows[name]["failed"] = str(reason)
-                    del ready[name]
-        for name in ready:
-            rows[name] |= summary(seconds[name]) | {"calls": ready[name]}
-        if len(peaks) == self.plan.repeats:
-            record["peak in turn"] = quartiles(peaks)
-            operations = case.operations(section == "training")
-            for name in ready:
-                rows[name]["peak share in turn"] = share_in_turn(operations, seconds[name], peaks)
+            for one in measured:
+                self._round(one, f"{where} {turn + 1}/{self.plan.repeats}")
+        self._drop()
+        common = {
+            "others_cores": round(turns.others(), 3),
+            "idle_seconds": round(sum(w.idle_seconds for w in self.workers.values()), 2),
+            "total_seconds": round(perf_counter() - start, 1),
+        }
+        peaks = self.results.data["peak"]
+        return {
+            one.threads: one.record(peaks.get(str(one.threads), {}).get("GFLOP/s")) | common
+            for one in measured
+        }
+
+    def _round(self, one: Measurement, where: str) -> None:
+        """One turn of everyone with one number of threads."""
+        if one.is_layer and (peak.TURN, one.threads) in self.workers:
+            # First in the round: right before ours, whose share the goals name.
+            try:
+                reply = self.workers[peak.TURN, one.threads].ask(self.plan.limit, do="time")
+                one.peaks.append(reply["GFLOP/s"])
+            except WorkerError as reason:
+                self._no_turn(one.threads, reason)
+                one.peaks.clear()  # shares are taken round by round: all rounds or none
+        for name, calls in list(one.calls.items()):
+            self.progress.update(f"{where} threads {one.threads}: {name}")
+            worker = self.workers[name, one.threads]
+            try:
+                reply = worker.ask(self.plan.limit, do="time", calls=calls)
+                one.seconds[name].append(reply["seconds"])
+            except WorkerError as reason:
+                one.leave(name, str(reason))
+
+    def _drop(self) -> None:
+        """Let everyone forget the case."""
         for worker in self.workers.values():
             if worker.alive:
                 with suppress(WorkerError):
                     worker.ask(self.plan.limit, do="drop")
-        record["others_cores"] = round(turns.others(), 3)
-        record["idle_seconds"] = round(sum(w.idle_seconds for w in self.workers.values()), 2)
-        record["total_seconds"] = round(perf_counter() - start, 1)
-        self._judge(record, section, case, threads)
-        return record
 
-    def _ready(
-        self, name: str, section: str, case: Any, threads: int
-    ) -> tuple[dict[str, Any], int]:
+    def _ready(self, name: str, one: Measurement) -> tuple[dict[str, Any], int]:
         """Prepare one contestant and compare its answer: its row, and the calls of a repetition."""
-        entry = CONTESTANTS[name]
+        entry, section, case = CONTESTANTS[name], one.section, one.case
         if section in ("training", "language_model") and not entry.training:
             return {"unsupported": "does not train"}, 0
         limit = self.plan.unroll_limit if entry.unrolls else self.plan.limit
-        if entry.unrolls and self.too_long.get((name, section), 1 << 30) <= case.T:
+        tried = (name, section, one.threads)
+        if entry.unrolls and self.too_long.get(tried, 1 << 30) <= case.T:
             return {"failed": f"compiling for fewer steps already took over {limit:.0f} s"}, 0
         row: dict[str, Any] = {}
         started = perf_counter()
         try:
-            if not self.workers[name].alive:
-                self.workers[name].close()
-                self.workers[name] = Worker(name, threads, self.folder / f"{name}.log")
-            worker, record = self.workers[name], problems.to_record(case)
+            worker, record = self.workers[name, one.threads], problems.to_record(case)
+            if not worker.alive:
+                worker.close()
+                worker = self._worker(name, one.threads)
             path = self.folder / "answer.npz"
             prepared = worker.ask(limit, do="prepare", section=section, case=record)
             answered = worker.ask(
@@ -278,7 +295,7 @@ class Run:
             return {"unsupported": str(reason)}, 0
         except WorkerError as reason:
             if entry.unrolls and perf_counter() - started >= limit:
-                self.too_long[name, section] = case.T
+                self.too_long[tried] = case.T
             return {"failed": str(reason)}, 0
         return row, max(1, min(100_000, round(self.plan.repetition / fastest)))
 
@@ -289,22 +306,6 @@ class Run:
         if key not in self._references:
             self._references[key] = reference.answers(section, case, apart)
         return self._references[key]
-
-    def _judge(self, record: dict[str, Any], section: str, case: Any, threads: int) -> None:
-        """Ratios and shares that follow from the medians."""
-        rows = record["contestants"]
-        best = best_rival(rows)
-        record["best_rival"] = best
-        record["ratio"] = ratio(rows, best, OURS) if best else None
-        if isinstance(case, problems.Shape):
-            operations = case.operations(section == "training")
-            record["operations"] = operations
-            record["bytes_moved"] = case.bytes_moved()
-            limit = self.results.data["peak"].get(str(threads), {}).get("GFLOP/s")
-            for row in rows.values():
-                if "median" in row:
-                    row["GFLOP/s"] = operations / row["median"] / 1e9
-                    row["peak share"] = row["GFLOP/s"] / limit if limit else None
 
     # ------------------------------------------------------------------ the fresh processes
 

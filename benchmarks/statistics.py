@@ -32,18 +32,19 @@ def peak_share(row: dict[str, Any]) -> float | None:
     return share
 
 
-def medians(results: dict[str, Any]) -> dict[str, float]:
-    """Seconds of the contestants that have a median."""
-    return {name: row["median"] for name, row in results.items() if "median" in row}
+def seconds_by(statistic: str, results: dict[str, Any]) -> dict[str, float]:
+    """Seconds of the contestants that have this statistic: "median" or "fastest"."""
+    return {name: row[statistic] for name, row in results.items() if statistic in row}
 
 
-def best_rival(results: dict[str, Any]) -> str:
-    """Name the fastest contestant that is not ours; "" if there is none."""
-    rivals = {k: v for k, v in medians(results).items() if not CONTESTANTS[k].ours}
+def best_rival(statistic: str, results: dict[str, Any]) -> str:
+    """Name the contestant with the least time that is not ours; "" if there is none."""
+    seconds = seconds_by(statistic, results)
+    rivals = {k: v for k, v in seconds.items() if not CONTESTANTS[k].ours}
     return min(rivals, key=rivals.__getitem__, default="")
 
 
-def ratio(results: dict[str, Any], rival: str, ours: str) -> float | None:
+def ratio(statistic: str, results: dict[str, Any], rival: str, ours: str) -> float | None:
     """How many times as long the rival takes; None if either has no time."""
-    seconds = medians(results)
+    seconds = seconds_by(statistic, results)
     return seconds[rival] / seconds[ours] if rival in seconds and ours in seconds else None

@@ -7,6 +7,8 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from benchmarks.contestants import CONTESTANTS, OURS, UnsupportedError
 from benchmarks.workers import ROOT, Worker, WorkerError, environment
 
 NUMPY = "gru_np-numpy"
+AHEAD = "forward: ahead of the best rival at every shape"
 SHAPE = problems.Shape(3, 5, 2, 4)
 MODEL = problems.LanguageModel(7, 2, 4, 2, 3, 5)
 PEAK = {"GHz": 3.0, "GFLOP/s": 96.0, "theory GFLOP/s": 96.0, "lanes": 8.0,
@@ -277,6 +280,114 @@ def test_an_interrupt_leaves_what_was_measured(tmp_path, monkeypatch):
     assert list(json.loads(path.read_text())["sections"]["forward"]["1"]) == [SHAPE.label]
 
 
+class FakeWorker:
+    """Answers from the reference at once; the class keeps who was asked what, in order."""
+
+    idle_seconds, alive = 0.0, True
+    process = SimpleNamespace(pid=os.getpid())
+    asked: ClassVar[list[tuple[str, str, int]]] = []
+    logs: ClassVar[list[Path]] = []
+    fails: ClassVar[dict[tuple[str, str, int], Exception]] = {}
+
+    def __init__(self, name, threads, log):
+        self.name, self.threads = name, threads
+        self.logs.append(log)
+
+    def send(self, **request):
+        self.request = request
+        self.asked.append((request["do"], self.name, self.threads))
+
+    def receive(self, limit):
+        asked = self.request["do"], self.name, self.threads
+        if asked in self.fails:
+            raise self.fails[asked]
+        if self.request["do"] == "prepare":
+            self.case = self.request["section"], problems.case_from(self.request["case"])
+        elif self.request["do"] == "answer":
+            np.savez(self.request["path"], **reference.answers(*self.case))
+        return {"versions": {}, "seconds": 1e-3 / self.threads, "GFLOP/s": 50.0 * self.threads}
+
+    def ask(self, limit, **request):
+        self.send(**request)
+        return self.receive(limit)
+
+    def close(self):
+        self.alive = False
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Two contestants with one thread and with two, none of them real."""
+    monkeypatch.setattr(run, "Worker", FakeWorker)
+    monkeypatch.setattr(run, "missing", lambda name: "")
+    for kept in ("asked", "logs", "fails"):
+        monkeypatch.setattr(FakeWorker, kept, type(getattr(FakeWorker, kept))())
+    small = tiny_plan()
+    small.sections, small.cases = ["forward"], {"forward": [SHAPE]}
+    small.threads, small.contestants = [1, 2], [OURS, "torch"]
+    return small
+
+
+def test_one_and_two_threads_take_turns_in_every_round(tmp_path, fakes):
+    results = run.execute(fakes, tmp_path / "both.json", resume=False)
+    everyone = [(name, n) for n in (1, 2) for name in (peak.TURN, OURS, "torch")]
+    asked = FakeWorker.asked
+    assert [who[1:] for who in asked if who[0] == "time"] == everyone * fakes.repeats
+    first = next(k for k, who in enumerate(asked) if who[0] == "time")
+    assert sum(who[0] == "warm" for who in asked[:first]) == 4  # all are ready before any turn
+    assert sorted(who[1:] for who in asked if who[0] == "drop") == sorted(everyone)
+    assert len(set(FakeWorker.logs)) == len(FakeWorker.logs) == 6
+    for n in (1, 2):
+        record = results["sections"]["forward"][str(n)][SHAPE.label]
+        assert record["contestants"][OURS]["median"] == pytest.approx(1e-3 / n)
+        assert record["peak in turn"]["median"] == 50.0 * n
+        assert record["ratio"] == pytest.approx(1.0) and record["best_rival"] == "torch"
+
+
+def test_a_number_of_threads_that_is_there_already_is_not_measured_again(tmp_path, fakes):
+    path = tmp_path / "half.json"
+    first = run.execute(fakes, path, resume=False)
+    del first["sections"]["forward"]["1"][SHAPE.label]
+    path.write_text(json.dumps(first))
+    FakeWorker.asked.clear()
+    second = run.execute(fakes, path, resume=True)
+    assert {threads for *_, threads in FakeWorker.asked} == {1}
+    assert second["sections"]["forward"]["2"] == first["sections"]["forward"]["2"]
+    assert SHAPE.label in second["sections"]["forward"]["1"]
+
+
+@pytest.mark.parametrize("what", ["prepare", "time"])
+def test_a_failure_with_two_threads_leaves_the_time_with_one(tmp_path, fakes, what):
+    FakeWorker.fails[what, "torch", 2] = WorkerError("no answer within 30 s")
+    FakeWorker.fails["time", peak.TURN, 1] = WorkerError("it died")
+    results = run.execute(fakes, tmp_path / "failed.json", resume=False)
+    one, two = (results["sections"]["forward"][n][SHAPE.label] for n in ("1", "2"))
+    assert "median" in one["contestants"]["torch"] and "peak in turn" not in one
+    assert two["contestants"]["torch"]["failed"] == "no answer within 30 s"
+    assert "median" not in two["contestants"]["torch"] and two["best_rival"] == ""
+    assert "peak share in turn" in two["contestants"][OURS]
+
+
+def test_who_cannot_start_with_two_threads_is_absent(tmp_path, fakes):
+    FakeWorker.fails["hello", "torch", 2] = WorkerError("no such library")
+    results = run.execute(fakes, tmp_path / "absent.json", resume=False)
+    assert results["absent"] == {"torch": "no such library"}
+    for n in ("1", "2"):
+        assert list(results["sections"]["forward"][n][SHAPE.label]["contestants"]) == [OURS]
+
+
+def test_compiling_that_took_too_long_with_one_thread_is_tried_with_two(tmp_path, fakes):
+    fakes.contestants, fakes.unroll_limit = [OURS, "torch.compile"], 0.0
+    fakes.cases = {"forward": [SHAPE, problems.Shape(3, 6, 2, 4)]}
+    FakeWorker.fails["prepare", "torch.compile", 1] = WorkerError("no answer within 0 s")
+    results = run.execute(fakes, tmp_path / "slow.json", resume=False)
+    asked = [threads for do, name, threads in FakeWorker.asked
+             if (do, name) == ("prepare", "torch.compile")]  # fmt: skip
+    assert asked == [1, 2, 2]
+    longer = results["sections"]["forward"]["1"]["3,6,2,4"]["contestants"]["torch.compile"]
+    assert "fewer steps" in longer["failed"]
+
+
 def test_who_disagrees_gets_no_time(tmp_path, monkeypatch):
     monkeypatch.setitem(reference.TOLERANCE, "h", 0.0)
     small = tiny_plan()
@@ -332,9 +443,9 @@ def test_a_summary_has_quartiles():
 
 def test_our_own_numpy_path_is_not_a_rival():
     rows = {OURS: row(3.0), NUMPY: row(1.0), "torch": row(6.0), "jax": {"failed": "why"}}
-    assert statistics.best_rival(rows) == "torch"
-    assert statistics.ratio(rows, "torch", OURS) == 2.0
-    assert statistics.ratio(rows, "jax", OURS) is None
+    assert statistics.best_rival("median", rows) == "torch"
+    assert statistics.ratio("median", rows, "torch", OURS) == 2.0
+    assert statistics.ratio("median", rows, "jax", OURS) is None
 
 
 @pytest.mark.parametrize(
@@ -374,11 +485,57 @@ def test_a_run_on_a_busy_machine_says_that_it_is_worth_nothing():
 
 
 def test_goals_name_what_was_missed():
-    judged = {g["text"]: g for g in goals.judged(fake_results(rival=2e-3))}
-    assert not judged["forward: ahead of the best rival at every shape"]["missed"]
-    (missed,) = [g for text, g in judged.items() if "2.5 times torch" in text]
-    assert missed["worst"].value == pytest.approx(2.0) and len(missed["missed"]) == 1
+    judged = goals.judged(fake_results(rival=2e-3), "median")
+    assert not judged[AHEAD].missed
+    (missed,) = [goal for text, goal in judged.items() if "2.5 times torch" in text]
+    assert missed.worst.value == pytest.approx(2.0) and len(missed.missed) == 1
     assert "**missed 1 of 1**" in report.goals_table(fake_results())
+
+
+def test_goals_by_the_fastest_judge_what_the_medians_do_not():
+    results = fake_results(ours=2e-3, rival=1e-3)
+    (record,) = results["sections"]["forward"]["1"].values()
+    rows = record["contestants"]
+    rows[OURS]["fastest"], rows["torch"]["fastest"] = 8e-4, 9e-4
+    rows["jax"] = row(3e-3, fastest=8.8e-4)  # the best rival by the fastest, not by the medians
+    by_medians, by_fastest = (goals.judged(results, by)[AHEAD] for by in ("median", "fastest"))
+    assert by_medians.missed and by_medians.worst.value == pytest.approx(0.5)
+    assert not by_fastest.missed and by_fastest.worst.value == pytest.approx(1.1)
+    where = "of 1.00: forward (32,100,64,256), one thread"
+    line = f"| {AHEAD} | **missed 1 of 1** | 0.50 {where} | reached | 1.10 {where} |"
+    assert line in report.goals_table(results)
+    assert report.GOALS_NOTE in report.full_text(results, [])
+    assert "0.50 ×" in report.readme_text(results)  # by the medians, as ever
+
+
+def test_the_share_of_the_peak_by_the_fastest_is_of_the_best_peak_of_the_run():
+    results = results_with_turns()
+    (record,) = results["sections"]["forward"]["1"].values()
+    record["contestants"][OURS]["fastest"] = record["operations"] / 0.7 / 96e9  # PEAK: 96 GFLOP/s
+    text = report.goals_table(results)
+    assert "0.81 of 0.85 (0.66 of the run's best): (32,100,64,256)" in text
+    assert "| 0.70 of 0.85: (32,100,64,256) |" in text
+
+
+def test_the_gain_of_two_threads_is_fastest_over_fastest_for_the_same_cases():
+    results = fake_results(ours=2e-3)
+    ((label, one),) = results["sections"]["forward"]["1"].items()
+    two = fake_results(ours=1.6e-3)["sections"]["forward"]["1"][label]
+    results["sections"]["forward"]["2"] = {label: two}
+    one["contestants"][OURS]["fastest"], two["contestants"][OURS]["fastest"] = 9e-4, 5e-4
+    (text,) = [goal.text for goal in goals.GOALS if goal.text.startswith("two threads")]
+    assert goals.judged(results, "median")[text].worst.value == pytest.approx(1.25)
+    assert goals.judged(results, "fastest")[text].worst.value == pytest.approx(1.8)
+
+
+def test_a_file_without_the_fastest_is_judged_by_the_medians_only():
+    results = fake_results()
+    (record,) = results["sections"]["forward"]["1"].values()
+    for one in record["contestants"].values():
+        one.pop("fastest", None)
+    assert goals.judged(results, "fastest") == {}
+    lines = report.goals_table(results).splitlines()[2:]
+    assert lines and all(line.endswith("| - | - |") for line in lines)
 
 
 def results_with_turns():
@@ -408,7 +565,7 @@ def test_tables_show_the_share_in_turn_and_full_ones_the_share_of_the_best_too()
 def test_a_file_from_before_the_turns_is_reported_with_the_share_of_the_best():
     results = fake_results()
     assert "| 1.00 ms | 90 % |" in report.readme_text(results)
-    assert "| 0.90 of 0.85: (32,100,64,256) |" in report.goals_table(results)
+    assert "| reached | 0.90 of 0.85: (32,100,64,256) |" in report.goals_table(results)
     page = report.full_text(results, [])
     assert "(1.00 ms to 1.00 ms, 90 %)" in page and "in turn" not in page
 
