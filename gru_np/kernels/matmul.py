@@ -35,6 +35,10 @@ from gru_np.kernels.vector import (
 DEPTH = 24 * 1024 // (3 * REGISTER_BYTES)
 # One this deep takes 192 KiB and stays in the second, which feeds a tile as fast as the first does.
 DEEP = 8 * DEPTH
+# So many k at a time in the loop of a tile: fewer of the instructions around the multiply-adds, of
+# which a core that serves another thread besides takes only half as many. Tiles of fewer sums would
+# but take longer to compile.
+UNROLL, LARGE = 4, 12
 INT64 = ir.IntType(64)
 
 
@@ -77,42 +81,53 @@ def make_tile(rows, blocks, packed=False):
             def cell(base, row, m, v):
                 return at(base, builder.add(builder.mul(row, const(m)), const(v * e.lanes)))
 
-            first = {mv: e.at(cell(s0, start_row, *mv)) for mv in cells}
-            before = builder.block
-            loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
-            builder.cbranch(builder.icmp_signed(">", depth, const(0)), loop, done)
+            def multiply(k, sums):
+                """Sums with the products of one k."""
+                from_b = builder.mul(k, const((3 if packed else min(blocks, 3)) * e.lanes))
+                from_a = builder.mul(k, const(ROWS if packed else 1))
+                bs = [
+                    e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes)))
+                    for v in range(blocks)
+                ]
+                if not packed:
+                    line = builder.add(ahead, builder.mul(k, const(REGISTER_BYTES)))
+                    fetch(builder, builder.inttoptr(line, e.element.as_pointer()))
+                sums = dict(sums)
+                for m in range(rows):
+                    am = e.splat(builder.load(at(a_rows[m], from_a)))
+                    for v in range(blocks):
+                        sums[m, v] = e.fma(am, bs[v], sums[m, v])
+                return sums
 
-            builder.position_at_end(loop)
-            k = builder.phi(INT64)
-            sums = {mv: builder.phi(e.type) for mv in cells}
-            k.add_incoming(const(0), before)
-            from_b = builder.mul(k, const((3 if packed else min(blocks, 3)) * e.lanes))
-            from_a = builder.mul(k, const(ROWS if packed else 1))
-            bs = [
-                e.at(at(at(panels[v // 3], from_b), const(v % 3 * e.lanes))) for v in range(blocks)
-            ]
-            if not packed:
-                line = builder.add(ahead, builder.mul(k, const(REGISTER_BYTES)))
-                fetch(builder, builder.inttoptr(line, e.element.as_pointer()))
-            new = {}
-            for m in range(rows):
-                am = e.splat(builder.load(at(a_rows[m], from_a)))
-                for v in range(blocks):
-                    new[m, v] = e.fma(am, bs[v], sums[m, v])
-            following = builder.add(k, const(1))
-            k.add_incoming(following, loop)
-            for mv in cells:
-                sums[mv].add_incoming(first[mv], before)
-                sums[mv].add_incoming(new[mv], loop)
-            builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+            def loop(k, sums, stride):
+                """From k on, `stride` at a time while so many are left: the next k, and sums."""
+                before = builder.block
+                body, done = builder.append_basic_block("k"), builder.append_basic_block("done")
+                fits = lambda k: builder.icmp_signed("<=", builder.add(k, const(stride)), depth)  # noqa: E731
+                builder.cbranch(fits(k), body, done)
 
-            builder.position_at_end(done)
-            totals = {mv: builder.phi(e.type) for mv in cells}
+                builder.position_at_end(body)
+                here, now = builder.phi(INT64), {mv: builder.phi(e.type) for mv in cells}
+                new = now
+                for more in range(stride):
+                    new = multiply(builder.add(here, const(more)), new)
+                following = builder.add(here, const(stride))
+                builder.cbranch(fits(following), body, done)
+
+                builder.position_at_end(done)
+                last, totals = builder.phi(INT64), {mv: builder.phi(e.type) for mv in cells}
+                for phis in ((here, now), (last, totals)):
+                    for values, block in (((k, sums), before), ((following, new), body)):
+                        phis[0].add_incoming(values[0], block)
+                        for mv in cells:
+                            phis[1][mv].add_incoming(values[1][mv], block)
+                return last, totals
+
+            k, sums = const(0), {mv: e.at(cell(s0, start_row, *mv)) for mv in cells}
+            for stride in (UNROLL, 1) if len(cells) >= LARGE else (1,):
+                k, sums = loop(k, sums, stride)
             for mv in cells:
-                totals[mv].add_incoming(first[mv], before)
-                totals[mv].add_incoming(new[mv], loop)
-            for mv in cells:
-                e.put(totals[mv], cell(c0, c_row, *mv))
+                e.put(sums[mv], cell(c0, c_row, *mv))
             return context.get_dummy_value()
 
         return types.void(like, *[types.intp] * 10), emit

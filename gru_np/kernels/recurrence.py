@@ -107,41 +107,46 @@ def pack_forward(W_ih, W_hh, b_ih, b_hh, I, H, reset_after, packed):  # noqa: E7
 
 @inner
 def _step_after(
-    a_ih, a_hh, work, states, before, after, apart, saved, at, saved_apart, U, count, h, out,
-    out_apart,
+    a_ih, a_hh, work, states, before, after, state_row, saved, at, saved_row, U, rows, count, h,
+    out, H,
 ):  # fmt: skip
-    """Run `count` vectors of units, reset after the product: state `before` -> `after`, and saved.
+    """Run `count` vectors of units of some rows, reset after the product: the new state, and saved.
 
-    Pre-activations follow each other, states lie `apart`, what is saved (nothing if at < 0)
-    `saved_apart`. Two vectors at a time; the last of an odd number pairs with itself. As many
-    vectors from h[out] on, `out_apart`, are asked for.
+    Pre-activations follow each other. Row m goes from `before` + m * state_row to `after` + as
+    much, and saves at `at` + m * saved_row, or nothing if at < 0. Two vectors at a time, the first
+    of a row with the last of the one before if need be; the very last may pair with itself. Memory
+    for rows of H numbers from h[out] on is asked for.
     """
     own_code()
     L = lanes(work)
-    for q in range(0, count, 2):
-        p = min(q + 1, count - 1)
-        x, next_x, y, next_y = (
-            a_ih + 3 * L * q,
-            a_ih + 3 * L * p,
-            a_hh + 3 * L * q,
-            a_hh + 3 * L * p,
-        )
+    m, v = 0, 0
+    for x in range(0, 3 * L * rows * count, 6 * L):
+        next_m, next_v, next_x = m, v + 1, x + 3 * L
+        if next_v == count:
+            next_m, next_v = m + 1, 0
+        if next_m == rows:
+            next_m, next_v, next_x = m, v, x
+        here, there = m * state_row + v * L, next_m * state_row + next_v * L
+        y, next_y, x, next_x = a_hh + x, a_hh + next_x, a_ih + x, a_ih + next_x
         a_hn = load_pair(work, y + 2 * L, next_y + 2 * L)
         h_next, r, z, n = gru_step(
             load_pair(work, x, next_x), load_pair(work, x + L, next_x + L),
             load_pair(work, x + 2 * L, next_x + 2 * L),
             load_pair(work, y, next_y), load_pair(work, y + L, next_y + L), a_hn,
-            load_pair(states, before + q * apart, before + p * apart), sigmoid, tanh,
+            load_pair(states, before + here, before + there), sigmoid, tanh,
         )  # fmt: skip
-        store_pair(states, after + q * apart, after + p * apart, h_next)
-        prefetch(h, out + q * out_apart)
-        prefetch(h, out + p * out_apart)
+        store_pair(states, after + here, after + there, h_next)
+        prefetch(h, out + m * H + v * L)
+        prefetch(h, out + next_m * H + next_v * L)
         if at >= 0:
-            u, v = at + q * saved_apart, at + p * saved_apart
-            store_pair(saved, u, v, n)
-            store_pair(saved, u + U, v + U, r)
-            store_pair(saved, u + 2 * U, v + 2 * U, z)
-            store_pair(saved, u + 3 * U, v + 3 * U, a_hn)
+            p, q = at + m * saved_row + v * L, at + next_m * saved_row + next_v * L
+            store_pair(saved, p, q, n)
+            store_pair(saved, p + U, q + U, r)
+            store_pair(saved, p + 2 * U, q + 2 * U, z)
+            store_pair(saved, p + 3 * U, q + 3 * U, a_hn)
+        m, v = next_m, next_v + 1
+        if v == count:
+            m, v = m + 1, 0
 
 
 @inner
@@ -257,23 +262,11 @@ def step(
                 work, a_hh - 3 * L * j, 3 * L * n, rows, 3 * J, H, 3 * j, 3 * (j + n),
             )  # fmt: skip
             lines = 0
-            x, to = a_ih + 3 * L * (j * of + row * n), -1
-            here, there, line = before + j * L, after + j * L, out + at_unit + j * L
-            if n == 1:
-                if at >= 0:
-                    to = at + j * L
-                _step_after(
-                    x, a_hh, work, states, here, there, state_row, saved, to, saved_row, U, rows,
-                    h, line, H,
-                )  # fmt: skip
-            else:
-                for m in range(rows):
-                    if at >= 0:
-                        to = at + j * L + m * saved_row
-                    _step_after(
-                        x + 3 * L * n * m, a_hh + 3 * L * n * m, work, states, here + m * state_row,
-                        there + m * state_row, L, saved, to, L, U, n, h, line + H * m, L,
-                    )  # fmt: skip
+            _step_after(
+                a_ih + 3 * L * (j * of + row * n), a_hh, work, states, before + j * L,
+                after + j * L, state_row, saved, at + j * L if at >= 0 else -1, saved_row, U, rows,
+                n, h, out + at_unit + j * L, H,
+            )  # fmt: skip
     else:
         product(
             state, state_row, packed, hh + 2 * at_unit * H, packed, bias + 2 * at_unit, 0,
