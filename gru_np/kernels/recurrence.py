@@ -221,17 +221,17 @@ def project(
 @inner
 def step(
     a_ih, of, row, a_hh, states, before, after, rh, state_row, saved, at, saved_row, valid, iv,
-    packed, hh, H, rows, reset_after, work, h, out, first, last, meetings, part, parts, saved_step,
+    packed, hh, H, rows, reset_after, work, h, out, first, last, meetings, part, parts, soon, lines,
 ):  # fmt: skip
     """One step of a block of rows for the vectors first..last of units: for every way forward.
 
     In `work` lie a_ih, as `project` left it for `of` rows, of which these are from `row` on, and
     a_hh, scratch of 6 numbers a unit and row. In `states`, which parts of a team share, lie rows
     `state_row` apart, from `before` to `after`, and r h at `rh` if the reset comes before. Row m
-    saves at `at` + m * saved_row unless at < 0, in the next step `saved_step` behind; valid[iv + m]
-    says whether it counts. The caller will copy the new states, `rows` rows of H numbers, to
-    h[out]: while the gates are at work that memory is asked for, because the copy alone would wait
-    for every line of it; and so is, during the product, the memory the next step will save in.
+    saves at `at` + m * saved_row unless at < 0; valid[iv + m] says whether it counts. The caller
+    will copy the new states, `rows` rows of H numbers, to h[out]: while the gates are at work that
+    memory is asked for, because the copy alone would wait for every line of it; and so are, during
+    the product, the `lines` vectors at the address `soon`, if the reset comes after.
 
     The weights of these units are packed as a matrix of their own. The caller meets the team before
     the new states are read. Returns how often a meeting within the step took long.
@@ -249,9 +249,6 @@ def step(
         hh, bias = hh + 3 * at_unit * H, bias + 3 * at_unit
         together = units_together(rows, J, True)
         groups = (J + together - 1) // together
-        soon, lines = 0, 0
-        if at >= 0 and parts == 1:  # the lines of a team belong to its parts in turn
-            soon, lines = address(saved, at - at_unit + saved_step), rows * saved_row // L
         # the states change places at every step, and so does the order of units
         back = before > after
         for group in range(groups):
@@ -366,11 +363,18 @@ def forward(
             for t in range(t0, t0 + steps):
                 at = (t * B + r0) * saved_row if len(saved) else -1
                 out = ((t + 1) * B + r0) * H
+                # What the next step saves in, or the x that this one's will be in the next chunk.
+                soon, lines = 0, 0
+                if each == 1 and len(saved):
+                    soon, lines = address(saved, at + B * saved_row), rows * saved_row // L
+                elif each == 1 and x_batch == I:
+                    soon = address(x, (t + steps) * x_time + r0 * x_batch)
+                    lines = rows * I // L
                 long_waits += step(
                     a_ih, steps * rows, (t - t0) * rows, a_hh, states, before, after,
                     2 * rows * state_row, state_row, saved, at, saved_row, valid, t * B + r0,
                     packed, hh, H, rows, reset_after, scratch, h, out,
-                    first, last, team, part, each, B * saved_row,
+                    first, last, team, part, each, soon, lines,
                 )  # fmt: skip
                 if long_waits >= OFTEN and part == 0:
                     dissolve(team)

@@ -144,7 +144,7 @@ def stream(tokens, x, before, after, y, packed, plan):
         step(
             a_ih, B, 0, a_hh, work, state, next_state, a_hh + 5 * block, U, packed, -1, 0,
             nothing_masked(), 0, packed, at + 3 * U * I, H, B, reset_after, work, after, carried,
-            0, J, 0, 0, 1, 0,
+            0, J, 0, 0, 1, 0, 0,
         )  # fmt: skip
         for m in range(B):
             copy_row(work, next_state + m * U, after, carried + m * H, H, H)
