@@ -29,7 +29,8 @@ DA_BYTES = 512 * 1024
 CHUNK_OPERATIONS = 200_000_000
 # Threads share the batch; but of fewer rows than these, or where W_hh takes more than a good part
 # of a usual second-level cache, they share the units: each reads only a part of the weights then.
-LEAST_ROWS, OWN_BYTES = 16, 1024 * 1024
+# What it pays is the half of every new state that comes from the other's cache, 30 ns a line.
+LEAST_ROWS, OWN_BYTES = 8, 1024 * 1024
 # Who shares units meets the others at every step: so many operations make that worth while.
 STEP_OPERATIONS = 300_000
 # Of fewer numbers it takes longer to find where a vector begins than straddling costs.
