@@ -161,9 +161,7 @@ def forward(x, h0, W_ih, W_hh, b_ih, b_hh, h, saved, reset_after):
     _affine(W_ih, 3, 0, H, I, b_ih, address(x, 0), work, a_ih, 3 * L, pad)
     if reset_after:
         _affine(W_hh, 3, 0, H, H, b_hh, here, work, a_hh, 3 * L, pad)
-        _step_after(
-            a_ih, a_hh, work, work, before, after, U, saved, to, 4 * U, U, 1, J, h, H, H
-        )
+        _step_after(a_ih, a_hh, work, work, before, after, U, saved, to, 4 * U, U, 1, J, h, H, H)
     else:
         _affine(W_hh, 2, 0, H, H, b_hh, here, work, a_hh, 2 * L, pad)
         rh = r_z + 2 * U
