@@ -35,9 +35,9 @@ from gru_np.kernels.vector import (
 DEPTH = 24 * 1024 // (3 * REGISTER_BYTES)
 # One this deep takes 192 KiB and stays in the second, which feeds a tile as fast as the first does.
 DEEP = 8 * DEPTH
-# So many k at a time in the loop of a large tile: there is less around the multiply-adds then, which
+# So many k at a time in the loop of a large tile: there is less around the multiply-adds, which
 # counts most where the core serves another thread too and takes half as many instructions of this
-# one. Tiles of fewer sums are rare, and would take longer to compile.
+# one. Tiles of fewer sums are rare, and would only take longer to compile.
 UNROLL, LARGE = 4, 12
 INT64 = ir.IntType(64)
 
