@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import goals, peak, plan, problems, reference, report, run, size, statistics
+from benchmarks import goals, parts, peak, plan, problems, reference, report, run, size, statistics
 from benchmarks.contestants import CONTESTANTS, OURS, UnsupportedError
 from benchmarks.workers import ROOT, Worker, WorkerError, environment
 
@@ -639,3 +639,30 @@ def test_an_unsupported_section_says_so():
     with pytest.raises(UnsupportedError, match="does not train"):
         Contestant().training(SHAPE, {})
     assert os.path.exists(ROOT / "benchmarks" / "README.md")
+
+
+@pytest.mark.parametrize("B", [3, 40], ids=["one block of rows", "two"])
+def test_the_parts_of_a_forward_pass_make_the_pass(B):
+    fused = pytest.importorskip("gru_np.kernels.fused")
+    shape = problems.Shape(B, 1, 11, 35)
+    weights, problem, arguments = parts.laid_out(shape)
+    _, h, _, _, states, *_, block, _ = arguments
+    rows = B % block or block  # of the last block, whose states are there to look at
+    run_part = parts.passes()
+    expected, _ = fused.gru_forward(problem["x"], problem["h0"], *weights, inference=True)
+    row = len(states) // 3 // block
+    states[: rows * row].reshape(rows, row)[:, :35] = problem["h0"][-rows:]
+    for which in range(1, len(parts.PARTS)):
+        run_part(which, *arguments)
+    assert np.array_equal(h.reshape(2, B, 35)[1, -rows:], expected[1, -rows:])
+
+
+def test_the_table_of_parts_says_what_they_leave_possible():
+    pytest.importorskip("numba")
+    shape = problems.Shape(9, 3, 5, 20)
+    found = parts.measure(shape, 1, parts.passes(), peak.Loops())
+    found = {name: {"fastest": 1e-3, "median": 1e-3} for name in found}
+    results = {"commit": "c", "cpu": "p", "rounds": 1, "shapes": {shape.label: found}}
+    assert "| 9, 3, 5, 20 | 1.00 ms |" + 5 * " 100 % |" + " 20 % | 1.00 ms | 100 % |" in parts.text(
+        results
+    )
