@@ -144,10 +144,12 @@ else:
 #   library they would cost more than the products; on vectors they are a few multiply-adds
 #   (`kernels/vector.py`), from the very functions of `equations.py`.
 # - **Passing over arrays.** NumPy runs a step as some twenty passes over $(B, 3H)$ arrays. The
-#   fused loop takes a tile of the product, applies the gates to it while it is in registers, and
-#   writes $h'$ once.
+#   fused loop takes a few panels' tiles, applies the gates to them while they are in the nearest
+#   cache, and writes $h'$ once.
 # - **Packing.** Panels of the weights are copied once a call into the order in which the tiles read
 #   them.
 #
-# How the library and its rivals compare is measured by `python -m benchmarks`, in separate
-# processes; this notebook only shows why the numbers are what they are.
+# What each of these costs is measured by `python -m benchmarks.parts` (see
+# `benchmarks/results/parts.md`), and how the library and its rivals compare by
+# `python -m benchmarks`, in separate processes; this notebook only shows why the numbers are what
+# they are.
