@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import machine
+from benchmarks.report import replace
 
 RESULTS = Path(__file__).with_name("results") / "activation_error.json"
 FUNCTIONS = ("tanh", "sigmoid", "exp", "log")
@@ -201,13 +202,8 @@ def main():
     }  # fmt: skip
     print(json.dumps(results, indent=1))
     if whole:
-        for path, content in (
-            (RESULTS, json.dumps(results, indent=1) + "\n"),
-            (RESULTS.with_suffix(".md"), table(results)),
-        ):
-            part = path.with_suffix(".part")
-            part.write_text(content, encoding="utf-8")
-            part.replace(path)
+        replace(RESULTS, json.dumps(results, indent=1) + "\n")
+        replace(RESULTS.with_suffix(".md"), table(results))
 
 
 if __name__ == "__main__":

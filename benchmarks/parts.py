@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from . import machine, peak
 from .problems import SHAPES, Shape, gru_problem
-from .report import percent, shown, table, time
+from .report import percent, replace, shown, table, time
 from .workers import processors
 
 RESULTS = Path(__file__).with_name("results") / "parts.json"
@@ -174,17 +174,32 @@ def text(results):
     )  # fmt: skip
 
 
+def shape_of(label):
+    """Parse B,T,I,H."""
+    try:
+        shape = Shape(*map(int, label.split(",")))
+    except (TypeError, ValueError):
+        shape = None
+    if shape is None or min(shape.B, shape.T, shape.I, shape.H) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{label!r}: expected B,T,I,H, four whole numbers from 1, such as 32,100,64,256"
+        )
+    return shape
+
+
 def main():
     """Measure, print, and keep what a run of the default shapes finds."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.parts", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--shapes", nargs="+", help="B,T,I,H; default: the goals' from B = 8")
+    parser.add_argument(
+        "--shapes", nargs="+", type=shape_of, help="B,T,I,H; default: the goals' from B = 8"
+    )
     parser.add_argument("--rounds", type=int, default=100)
     args = parser.parse_args()
-    shapes = [shape for shape in SHAPES if shape.B >= 8]
-    if args.shapes:
-        shapes = [Shape(*map(int, label.split(","))) for label in args.shapes]
+    if args.rounds < 1:
+        parser.error(f"--rounds: expected a number from 1, got {args.rounds}")
+    shapes = args.shapes or [shape for shape in SHAPES if shape.B >= 8]
     if processors(1):
         os.sched_setaffinity(0, processors(1))
     import gru_np
@@ -197,13 +212,8 @@ def main():
     }  # fmt: skip
     print(text(results))
     if not args.shapes:
-        for path, content in (
-            (RESULTS, json.dumps(results, indent=1) + "\n"),
-            (RESULTS.with_suffix(".md"), text(results)),
-        ):
-            part = path.with_suffix(".part")
-            part.write_text(content, encoding="utf-8")
-            part.replace(path)
+        replace(RESULTS, json.dumps(results, indent=1) + "\n")
+        replace(RESULTS.with_suffix(".md"), text(results))
 
 
 if __name__ == "__main__":

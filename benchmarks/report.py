@@ -336,6 +336,13 @@ def insert(page: str, text: str) -> str:
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
+def replace(path: Path, content: str) -> None:
+    """Replace a file whole: a reader, or an interrupt, meets the old or the new."""
+    part = path.with_suffix(".part")
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)
+
+
 def write(results: dict[str, Any], path: Path, readme: Path | None) -> str:
     """Tables and plots beside the JSON, and the README's; returns what was written, in words."""
     from . import plots

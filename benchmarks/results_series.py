@@ -28,6 +28,7 @@ from gru_np.optimizers import Adam
 from gru_np.schedules import CosineDecay
 
 from . import machine
+from .report import replace
 from .series_tables import FORECASTS, WINDOWS, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -372,10 +373,7 @@ def keep(folder: Path, name: str, part: dict[str, Any]) -> None:
     results = read_results(folder)  # again: another process may have finished something meanwhile
     here = machine.describe()
     results[name] = part | {"measured": {k: here[k] for k in ("cpu", "gru_np", "commit")}}
-    path = folder / "series.json"
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    new.replace(path)
+    replace(folder / "series.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
     write_tables(results, folder)
 
 

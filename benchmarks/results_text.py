@@ -23,18 +23,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import machine, text_control
+from benchmarks.report import replace
 from benchmarks.text_tasks import RECIPES, prepare, recipe
 from gru_np.callbacks import AverageWeights, EarlyStopping, LambdaCallback, ModelCheckpoint
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-
-
-def write(path: Path, content: str) -> None:
-    """Replace a file whole."""
-    part = path.with_suffix(".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
 
 
 def found(name: str) -> dict:
@@ -48,7 +42,7 @@ def keep(name: str, result: dict) -> None:
     control = found(name).get("control")
     result = result | ({"control": control} if control and "control" not in result else {})
     RESULTS.mkdir(exist_ok=True)
-    write(RESULTS / f"text-{name}.json", json.dumps(result, indent=1) + "\n")
+    replace(RESULTS / f"text-{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 def run(
@@ -178,10 +172,10 @@ def write_table() -> None:
         "| task | steps | torch's time | apart at first | apart at most |",
         "|---|---:|---:|---:|---:|", *rows(control_row), "", *said("limit"), "",
     ]  # fmt: skip
-    write(RESULTS / "text.md", "\n".join(page))
+    replace(RESULTS / "text.md", "\n".join(page))
     before, rest = README.read_text(encoding="utf-8").split("<!-- text:begin -->")
     behind = rest.split("<!-- text:end -->")[1]
-    write(README, f"{before}<!-- text:begin -->\n{table}\n<!-- text:end -->{behind}")
+    replace(README, f"{before}<!-- text:begin -->\n{table}\n<!-- text:end -->{behind}")
 
 
 def main() -> None:

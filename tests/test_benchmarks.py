@@ -666,3 +666,12 @@ def test_the_table_of_parts_says_what_they_leave_possible():
     assert "| 9, 3, 5, 20 | 1.00 ms |" + 5 * " 100 % |" + " 20 % | 1.00 ms | 100 % |" in parts.text(
         results
     )
+
+
+@pytest.mark.parametrize("label", ["1,2", "8,3,4,x", "8,3,0,4"])
+def test_the_parts_of_a_shape_that_is_none_are_refused_in_a_sentence(label, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["parts", "--shapes", label])
+    with pytest.raises(SystemExit) as ended:
+        parts.main()
+    assert ended.value.code == 2
+    assert f"'{label}': expected B,T,I,H, four whole numbers from 1" in capsys.readouterr().err
