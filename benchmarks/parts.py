@@ -64,11 +64,8 @@ def passes():
                     if rows < B and steps > 1:
                         for s in range(steps):
                             for m in range(rows):
-                                source, to = (
-                                    ((t0 + s) * B + r0 + m) * I,
-                                    copies + (s * rows + m) * I,
-                                )
-                                copy_row(x, source, work, to, I, I)
+                                source = ((t0 + s) * B + r0 + m) * I
+                                copy_row(x, source, work, copies + (s * rows + m) * I, I, I)
                         rows_of_x = address(work, copies)
                     kernel.project(
                         rows_of_x, I, packed, 0, b_ih, I, steps * rows, 0, J, together, work, a_ih
@@ -200,11 +197,15 @@ def main():
     if args.rounds < 1:
         parser.error(f"--rounds: expected a number from 1, got {args.rounds}")
     shapes = args.shapes or [shape for shape in SHAPES if shape.B >= 8]
-    if processors(1):
+    if processors(1):  # also says whether there is such a call
         os.sched_setaffinity(0, processors(1))
-    import gru_np
+    from gru_np import kernels
 
-    gru_np.set_num_threads(1)
+    if not kernels.available():
+        parser.error(
+            "this measures compiled kernels; install numba, and leave GRU_NP_KERNELS alone"
+        )
+    kernels.set_num_threads(1)
     here, run, loops = machine.describe(), passes(), peak.Loops()
     results = {
         "cpu": here["cpu"], "commit": here["commit"], "rounds": args.rounds,
