@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np import (
+    _beside,
     health,
     kernels,
     losses,
@@ -61,8 +62,14 @@ class Sequential:
         Every parameter as "layer/parameter".
     optimizer, loss, metrics
         From `compile`.
-    tokenizer
-        If set, its config is saved with the model; `gru_np.text.tokenizer_of` brings it back.
+    tokenizer : CharTokenizer, WordTokenizer or Tokenizer, optional
+        What turns texts into this model's ids. `fit` sees arrays only and cannot know it: set it,
+        and it is saved with the model and is there again after `load`.
+    labels : list of str, optional
+        The name of each class, in the order of the outputs; saved.
+    padding : dict, optional
+        What texts are cut and padded by, as arguments of `pad_sequences`: {"maxlen": 40,
+        "padding": "post"}; saved. `pad_sequences(ids, **model.padding)`.
     extras : dict
         Anything JSON can hold, saved inside the model's file: a vocabulary, a series' scaling.
 
@@ -96,7 +103,9 @@ class Sequential:
         self.loss: losses.Loss | None = None
         self.optimizer: Any = None
         self.metrics: list[metrics.Metric] = []
-        self.tokenizer: Any = None
+        self.tokenizer = None
+        self.labels = None
+        self.padding = None
         self.extras: dict[str, Any] = {}
         self.history = History()
         self.progress = TrainingProgress()
@@ -106,6 +115,35 @@ class Sequential:
         self.callbacks: list[Callback] = []  # of the fit under way
         for layer in layers:
             self.add(layer)
+
+    # ---------------------------------------------------------------- what is beside the weights
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns texts into this model's ids; saved with it."""
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        self._tokenizer = _beside.require_tokenizer(value)
+
+    @property
+    def labels(self) -> Any:
+        """The name of each class, in the order of the outputs; saved with the model."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, value: Any) -> None:
+        self._labels = _beside.require_labels(value)
+
+    @property
+    def padding(self) -> Any:
+        """Arguments of `pad_sequences` that texts are cut and padded by; saved with the model."""
+        return self._padding
+
+    @padding.setter
+    def padding(self, value: Any) -> None:
+        self._padding = _beside.require_padding(value)
 
     # ------------------------------------------------------------------------------ structure
 
@@ -253,7 +291,39 @@ class Sequential:
         """Write the model to one .safetensors file, replaced whole or not at all.
 
         Weights, settings, `extras` and, once compiled, optimiser, history and the position in a
-        training run under way: see `load` and `fit(resume=...)`.
+        training run under way: see `load` and `fit(resume=...)`. What turns texts into numbers and
+        numbers into names is saved if the model has been given it: `tokenizer`, `labels`,
+        `padding`.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to; ending in .safetensors, or in nothing known. An ending of another library's,
+            such as .keras, .h5, .onnx or .pt, is refused: `gru-np convert` writes those.
+
+        Raises
+        ------
+        ValueError
+            The model is not built, or the path says another format.
+        OSError
+            The system refused; what the path held is still there.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from gru_np import GRU, Dense, Embedding, Sequential, text
+        >>> tokenizer = text.WordTokenizer.fit("good bad good")
+        >>> layers = [Embedding(tokenizer.vocab_size, 3), GRU(4), Dense(2, activation="softmax")]
+        >>> model = Sequential(layers, seed=0)
+        >>> model.build((None, None))
+        >>> model.tokenizer, model.labels = tokenizer, ["sour", "sweet"]
+        >>> model.padding = {"maxlen": 3, "padding": "post"}
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> model.save(path)
+        >>> again = Sequential.load(path)
+        >>> ids = text.pad_sequences([again.tokenizer.encode("good bad")], **again.padding)
+        >>> again.predict(ids).shape, again.labels
+        ((1, 2), ['sour', 'sweet'])
         """
         if not self.built:
             raise ValueError("save: the model must be built first; fit it or call build")

@@ -5,18 +5,40 @@ they mean. Weights are named "layer/parameter"; what only training needs stands 
 A file can name only the classes in the closed tables of layers, losses, optimisers and metrics.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from gru_np import checkpoint, layers, losses, metrics, optimizers
+from gru_np import _beside, checkpoint, layers, losses, metrics, optimizers
 from gru_np._aliases import Array
 from gru_np.checkpoint import CheckpointError
 
 TRAINING = "training/"  # begins the name of every array that only training needs
 LAYERS = {name: cls for name, cls in vars(layers).items() if isinstance(cls, type)}
+# Endings that say another library wrote the file; those that `gru-np convert` writes, say so.
+CONVERTED = {".h5": ".keras", ".hdf5": ".keras", ".keras": ".keras", ".onnx": ".onnx",
+             ".pt": ".torch.safetensors", ".pth": ".torch.safetensors",
+             ".bin": ".torch.safetensors", ".py": ".py"}  # fmt: skip
+FOREIGN = (*CONVERTED, ".npz", ".npy", ".pkl", ".pickle", ".joblib", ".pb", ".tflite")
+
+
+def require_own_path(who: str, path: Any) -> None:
+    """Refuse a path that says another library's format: what is written is a safetensors file."""
+    name = os.fsdecode(path)
+    ending = os.path.splitext(name)[1].lower()
+    if ending not in FOREIGN:
+        return
+    advice = ""
+    if ending in CONVERTED:
+        target = name[: -len(ending)] + CONVERTED[ending]
+        advice = f", then `gru-np convert model.safetensors {target}`"
+    raise ValueError(
+        f"{who}: the file is a safetensors file, and {name!r} says it is something else; save to "
+        f"a path that ends in .safetensors{advice}"
+    )
 
 
 def layer_to_config(layer: layers.Layer) -> dict[str, Any]:
@@ -38,13 +60,13 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
 
 def to_file(model: Any, path: Any) -> None:
     """Write the model, its compile settings and, if it has trained, where the training stands."""
-    extras = model.extras
-    if model.tokenizer is not None:
-        name = type(model.tokenizer).__name__
-        extras = extras | {
-            "tokenizer": {"class_name": name, "config": model.tokenizer.get_config()}
-        }
-    config = {"model": model.get_config(), "extras": extras, "training": None}
+    require_own_path("save", path)
+    config = {
+        "model": model.get_config(),
+        "extras": model.extras,
+        "text": _beside.to_config(model),
+        "training": None,
+    }
     arrays = dict(model.params)
     for callback in model.callbacks:
         arrays |= callback.weights_to_save()
@@ -99,7 +121,7 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
         if not allow_nonfinite:
             _require_finite(weights)
         model.take_parameters(weights)
-        model.extras = dict(config["extras"])
+        _beside.take(model, config["extras"], config.get("text", {}))
         training = config["training"]
         if training is not None:
             model.compile(

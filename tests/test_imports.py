@@ -15,11 +15,14 @@ PACKAGE = Path(gru_np.__file__).parent
 # A module may import from its own line (without a circle) and from the lines above it.
 ORDER = [
     ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace", "_together"],
+    ["text.tokenizer"],  # data, and no models: a model's file holds one
+    ["text.vocabulary"],
     ["equations"],
     ["recurrence", "variants", "ctc", "kernels"],
     ["functions"],
     ["_logits", "initializers", "regularizers", "constraints", "layers", "likelihoods", "losses"],
     [
+        "_beside",
         "schedules",
         "optimizers",
         "metrics",
@@ -91,8 +94,8 @@ def own_imports(name):
 
 
 def part(name):
-    """The part of the package that a module belongs to: its first name."""
-    return name.split(".")[0]
+    """The part of the package that a module belongs to: itself if ORDER has it, or its package."""
+    return name if name in LEVEL else name.split(".")[0]
 
 
 @NAMES

@@ -10,6 +10,7 @@ from typing import Any
 from gru_np._checks import require_count
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.monitors import Monitor
+from gru_np.saving import require_own_path
 
 
 class ModelCheckpoint(Monitor):
@@ -66,6 +67,7 @@ class ModelCheckpoint(Monitor):
             raise ValueError(
                 f"ModelCheckpoint: save_freq must be 'epoch' or batches >= 1, got {save_freq!r}"
             )
+        require_own_path("ModelCheckpoint", filepath)
         self.filepath = str(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
@@ -142,6 +144,8 @@ class StopOnSignal(Callback):
 
     def __init__(self, filepath: Any = None):
         super().__init__()
+        if filepath is not None:
+            require_own_path("StopOnSignal", filepath)
         self.filepath = filepath
         self.stopped = 0
         self._handlers: dict[int, Any] = {}

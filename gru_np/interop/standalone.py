@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import checkpoint
+from gru_np import _beside, checkpoint
 from gru_np._aliases import Array
 from gru_np._checks import spell
 from gru_np._replace import replace_file
@@ -40,9 +40,10 @@ def export_standalone(model: Sequential, path: Any) -> None:
 
     Notes
     -----
-    The file has `predict(x)`, `step(x, state=None)`, `EXTRAS` (the model's, such as a vocabulary)
-    and, run as a script, a test of itself against a stored example: exit status 0 if its
-    predictions are the model's to 1e-6. Weights stand in it as base64 of little-endian floats.
+    The file has `predict(x)`, `step(x, state=None)`, `EXTRAS` (the model's, and what it has of
+    "tokenizer", "labels" and "padding") and, run as a script, a test of itself against a stored
+    example: exit status 0 if its predictions are the model's to 1e-6. Weights stand in it as
+    base64 of little-endian floats.
 
     Examples
     --------
@@ -152,12 +153,8 @@ def _describe(layer: Layer) -> dict[str, Any]:
 
 
 def _extras(model: Sequential) -> dict[str, Any]:
-    """Give what the model carries beside its weights, as its own file would hold it."""
-    if model.tokenizer is None:
-        return model.extras
-    tokenizer = model.tokenizer
-    config = {"class_name": type(tokenizer).__name__, "config": tokenizer.get_config()}
-    return model.extras | {"tokenizer": config}
+    """Give what the model carries beside its weights: its extras, tokenizer, labels, padding."""
+    return model.extras | _beside.to_config(model)
 
 
 # ----------------------------------------------------------------------------- a folder of two
@@ -194,7 +191,8 @@ def save_pretrained(model: Sequential, folder: Any) -> None:
         "model_type": "gru_np",
         "gru_np_version": __version__,
         **model.get_config(),
-        "extras": _extras(model),
+        "extras": model.extras,
+        "text": _beside.to_config(model),
     }
     text = json.dumps(config, indent=2, allow_nan=False)
     checkpoint.save(where / "model.safetensors", {}, model.params)
@@ -222,7 +220,7 @@ def from_pretrained(folder: Any) -> Sequential:
             raise ValueError(f"it must have at most {_MAX_CONFIG} bytes")
         config = json.loads(path.read_text(encoding="utf-8"))
         model = Sequential.from_config(config)
-        extras = config.get("extras", {})
+        _beside.take(model, config.get("extras", {}), config.get("text", {}))
         wanted = model.parameter_shapes()
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AssertionError,
@@ -237,5 +235,4 @@ def from_pretrained(folder: Any) -> Sequential:
             f"they differ in {', '.join(odd[:5])}"
         )
     model.take_parameters({name: arrays[name].astype(model.dtype, copy=False) for name in wanted})
-    model.extras = extras
     return model

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_np.saving import require_own_path
 from gru_np.series.backtest import Report, backtest
 from gru_np.series.csvfile import read_csv
 from gru_np.series.demo import mackey_glass
@@ -105,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.demo == (args.csv is not None):
         raise ValueError("give a CSV file or --demo, one of the two")
+    if args.save:
+        require_own_path("--save", args.save)
     if not args.demo and not args.target and not args.model:
         raise ValueError("--target must name the column to forecast")
     if not 0 < args.interval < 1:

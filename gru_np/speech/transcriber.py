@@ -15,6 +15,7 @@ from gru_np._checks import require_count
 from gru_np.ctc_decoding import Greedy, LanguageModel, Span
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Masking
 from gru_np.model import Sequential
+from gru_np.saving import require_own_path
 from gru_np.speech.alphabet import Alphabet
 from gru_np.speech.audio import AudioFile, require_rate
 from gru_np.speech.features import Features, FeatureStream, spec_augment
@@ -186,6 +187,8 @@ class Transcriber:
             If an utterance is too short for its transcript: no alignment exists, so nothing could
             be learnt from it.
         """
+        if path is not None:
+            require_own_path("Transcriber", path)
         training = training or Training()
         labels = [self.alphabet.encode(text) for text in texts]
         self._require_alignments(inputs, labels, texts)
