@@ -63,16 +63,6 @@ def require_sequence(who: str, shape: Shape) -> None:
         )
 
 
-def require_mask(who: str, mask: Any, shape: Shape) -> Array:
-    """Give the mask as a bool array of this shape, or raise."""
-    mask = np.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"{who}: mask must be bool (True = real), got {mask.dtype}; use x != 0")
-    if mask.shape != shape:
-        raise ValueError(f"{who}: mask must have shape {spell(shape)}, got {spell(mask.shape)}")
-    return mask
-
-
 def require_choice(who: str, what: str, value: Any, choices: Iterable[str]) -> None:
     """Raise unless value is one of the choices; a near miss is suggested."""
     choices = list(choices)
@@ -100,19 +90,3 @@ def require_rate(who: str, what: str, value: Any) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{who}: {what} must be in [0, 1), got {value}")
     return float(value)
-
-
-def as_floats(who: str, x: Any, what: str = "x") -> Array:
-    """Give x as a float or complex array, integers as the nearest float, or raise."""
-    try:
-        x = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(
-            f"{who}: {what} must be a regular array, got rows of different lengths; "
-            "use gru_np.pad_sequences"
-        ) from error
-    if x.dtype.kind in "iub":
-        return x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
-    if x.dtype.kind not in "fc" or x.dtype.itemsize > 16:
-        raise TypeError(f"{who}: {what} must be numbers, got an array of {x.dtype}")
-    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))

@@ -6,6 +6,7 @@ import numpy as np
 
 from gru_np import kernels
 from gru_np._aliases import Array
+from gru_np._intake import as_array
 from gru_np._positions import labels_at
 
 
@@ -52,9 +53,8 @@ class Logits:
         self, who: str, y_true: Any, sample_weight: Any, mask: Any, ignore_class: int | None
     ) -> tuple[Any, HeadGradient | None]:
         """Give `SparseCategoricalCrossentropy`'s value and gradient; keep the counts."""
-        labels, at = labels_at(
-            who, np.asarray(y_true), self.shape, sample_weight, mask, ignore_class
-        )
+        y_true = as_array(who, y_true, "labels", wanted="integers")
+        labels, at = labels_at(who, y_true, self.shape, sample_weight, mask, ignore_class)
         found = kernels.dense_cross_entropy(
             self.x, self.W, self.b, labels, at.weight, at.kept, max(at.valid, 1.0), self.gradient
         )

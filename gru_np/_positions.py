@@ -12,6 +12,7 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np._intake import as_array, as_weights
 
 FEW = 32  # numbers that Python looks through sooner than NumPy
 
@@ -52,11 +53,11 @@ def to_rows(
     class, as one-hot rows) or "values" (likewise; then y_pred (B,) is taken as (B, 1)). Of values,
     each may be predicted by several `outputs`, side by side on the last axis of y_pred.
     """
-    y_pred, y_true = np.asarray(y_pred), np.asarray(y_true)
+    y_pred = as_array(who, y_pred, "y_pred")
+    what, wanted = ("labels", "integers") if targets == "labels" else ("y_true", "numbers")
+    y_true = as_array(who, y_true, what, wanted=wanted)
     if y_pred.dtype.kind in "iub":
         y_pred = y_pred.astype(np.float64)
-    if y_pred.dtype.kind not in "fc":
-        raise TypeError(f"{who}: y_pred must be numbers, got an array of {y_pred.dtype}")
     shape = y_pred.shape
     if not shape:
         raise ValueError(f"{who}: y_pred must have at least one axis, got a single number")
@@ -140,12 +141,14 @@ def _counted(
     """Spread weights and mask over the positions and see what they leave."""
     valid, weight = None, None
     if mask is not None:
-        valid = _at_positions(who, "mask", np.asarray(mask, bool), positions)
+        valid = _at_positions(
+            who, "mask", as_array(who, mask, "mask").astype(bool, copy=False), positions
+        )
     if ignore_class is not None:
         of_class = y_true != ignore_class
         valid = of_class if valid is None else valid & of_class
     if sample_weight is not None:
-        sample_weight = np.asarray(sample_weight, np.float64)
+        sample_weight = as_weights(who, sample_weight)
         weight = _at_positions(who, "sample_weight", sample_weight, positions)
     count = float(math.prod(positions) if valid is None else np.count_nonzero(valid))
     total_weight = count
@@ -180,6 +183,8 @@ def is_within(integers: Array, end: int) -> bool:
     if integers.size <= FEW:
         few = integers.ravel().tolist()
         return not few or (min(few) >= 0 and max(few) < end)
+    if not integers.dtype.isnative:
+        integers = integers.astype(integers.dtype.newbyteorder("="))
     # seen as unsigned, a negative number is a huge one
     unsigned = integers.view(f"u{integers.itemsize}")
     return int(np.maximum.reduce(unsigned, axis=None)) < end

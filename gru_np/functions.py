@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from gru_np import kernels
-from gru_np._checks import as_floats, require_choice, require_rank
+from gru_np._checks import require_choice, require_rank
+from gru_np._intake import DOUBLE, FLOAT, as_floats, as_integers, as_mask
 from gru_np.recurrence import ACTIVATIONS
 
-FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 FORWARD, BACKWARD = "gru_forward", "gru_backward"
 
 
@@ -87,10 +87,7 @@ def gru_forward(
     )  # fmt: skip
     lengths = None if lengths is None else _lengths(lengths, T, B)
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != bool:
-            raise TypeError(f"{FORWARD}: mask must be bool (True = real), got {mask.dtype}")
-        require_rank(FORWARD, "mask", mask, (T, B), "a mask is time first here")
+        mask = as_mask(FORWARD, mask, (T, B), "a mask is time first here")
     require_choice(FORWARD, "activation", activation, ACTIVATIONS)
     require_choice(FORWARD, "recurrent_activation", recurrent_activation, ACTIVATIONS)
     return kernels.gru_forward(
@@ -179,9 +176,7 @@ def _optional(what: str, array: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _lengths(lengths: Any, T: int, B: int) -> Any:
-    lengths = np.asarray(lengths)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"{FORWARD}: lengths must be integers, got {lengths.dtype}")
+    lengths = as_integers(FORWARD, lengths, "lengths")
     require_rank(FORWARD, "lengths", lengths, (B,))
     if B and not (lengths.min() >= 0 and lengths.max() <= T):
         raise ValueError(

@@ -25,7 +25,8 @@ import numpy as np
 
 from gru_np import ctc, kernels
 from gru_np._aliases import Array
-from gru_np._checks import as_floats, require_mask, require_rank, spell
+from gru_np._checks import require_rank, spell
+from gru_np._intake import REAL, as_array, as_floats, as_mask, as_weights
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import to_rows
@@ -715,7 +716,7 @@ class CTC(Loss):
         from_logits: bool | None = None,
     ) -> tuple[Any, Array]:
         """Give the value and its gradient by y_pred."""
-        y_pred = as_floats("CTC", y_pred)
+        y_pred = as_floats("CTC", y_pred, "y_pred")
         require_rank("CTC", "y_pred", y_pred, ("batch", "time", "outputs"))
         B, T, V = y_pred.shape
         blank = operator.index(self.blank)
@@ -731,7 +732,7 @@ class CTC(Loss):
             logits = np.log(safe)
         lengths, order = np.full(B, T), None
         if mask is not None:
-            mask = require_mask("CTC", mask, (B, T))
+            mask = as_mask("CTC", mask, (B, T))
             lengths = mask.sum(axis=1)
             if not (mask == (np.arange(T) < lengths[:, None])).all():
                 order = np.argsort(~mask, axis=1, kind="stable")[:, :, None]  # real steps first
@@ -740,7 +741,7 @@ class CTC(Loss):
         if not feasible.all():
             self._warn(feasible, labels, lengths, label_lengths)
 
-        weight = np.ones(B) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        weight = np.ones(B) if sample_weight is None else as_weights("CTC", sample_weight)
         if weight.size not in (1, B):
             raise ValueError(
                 f"CTC: sample_weight must have one entry a row, shape ({B},), "
@@ -759,7 +760,7 @@ class CTC(Loss):
 
     def _labels(self, y_true: Any, B: int, V: int, blank: int) -> tuple[Array, Array]:
         """Give labels (B, L) and how many each row has, or say what is wrong with them."""
-        labels = np.asarray(y_true)
+        labels = as_array("CTC", y_true, "y_true", REAL)
         require_rank("CTC", "y_true", labels, (B, "labels"))
         if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
             raise ValueError("CTC: labels must be integers, padded with -1")
@@ -824,7 +825,7 @@ def class_weights(y_true: Any, class_weight: Mapping[int, float], one_hot: bool 
     >>> class_weights([0, 2, 1, 2], {2: 5.0, 0: 0.5})
     array([0.5, 5. , 1. , 5. ])
     """
-    y_true = np.asarray(y_true)
+    y_true = as_array("class_weights", y_true, "y_true", REAL)
     if one_hot:
         y_true = y_true.argmax(axis=-1)
     elif y_true.ndim > 1 and y_true.shape[-1] == 1:

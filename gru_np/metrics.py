@@ -21,6 +21,7 @@ import numpy as np
 from gru_np import losses
 from gru_np._aliases import Array
 from gru_np._checks import require_count
+from gru_np._intake import as_array
 from gru_np._logits import Counts
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import Rows, to_rows
@@ -240,7 +241,9 @@ class Accuracy(Metric):
         loss: Any = None,
     ) -> None:
         """Take in a batch; see `Metric.update`."""
-        t, p = np.shape(y_true), np.shape(y_pred)
+        who = type(self).__name__
+        y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+        t, p = y_true.shape, y_pred.shape
         kind: Metric
         if len(p) < 2 or p[-1] == 1:
             kind = BinaryAccuracy()
@@ -374,9 +377,10 @@ class Perplexity(Metric):
     ) -> None:
         """Take in a batch; see `Metric.update`."""
         # Rows of one number a class, unless there is one class only.
-        shape = np.shape(y_pred)
-        one_hot = np.shape(y_true) == shape and shape[-1:] != (1,)
-        targets, who = "classes" if one_hot else "labels", type(self).__name__
+        who = type(self).__name__
+        y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+        one_hot = y_true.shape == y_pred.shape and y_pred.shape[-1:] != (1,)
+        targets = "classes" if one_hot else "labels"
         rows = to_rows(who, y_true, y_pred, sample_weight, mask, targets)
         if self.from_loss and loss is not None:
             self.total += float(loss) * rows.valid

@@ -24,12 +24,15 @@ from gru_np import (
     training,
 )
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_choice, require_count, spell
+from gru_np._checks import require_choice, require_count, spell
+from gru_np._intake import REAL, as_array, as_floats, as_weights
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.callbacks.progress import moving_line
 from gru_np.data import Dataset, split_validation
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
 from gru_np.training import States, TrainingProgress
+
+LABELS = "names of classes become numbers by np.unique(y, return_inverse=True)[1]"
 
 
 class Pass(NamedTuple):
@@ -222,7 +225,7 @@ class Sequential:
 
     def set_weights(self, weights: Iterable[Any]) -> None:
         """Take all parameters, in the order of `params`."""
-        weights = [np.asarray(array) for array in weights]
+        weights = [as_array("set_weights", array, "an array", REAL) for array in weights]
         params = self.params
         if [a.shape for a in weights] != [a.shape for a in params.values()]:
             expected = ", ".join(f"{name} {spell(a.shape)}" for name, a in params.items())
@@ -790,17 +793,16 @@ class Sequential:
         if self.layers and isinstance(self.layers[0], Embedding):
             return self.layers[0].require_ids(x)
         x = as_floats(who, x)
+        if not x.ndim:
+            raise ValueError(f"{who}: x must be an array of rows, got the number {x}")
         return x if x.dtype.kind == "c" else x.astype(self.dtype, copy=False)
 
     def _targets(self, who: str, y: Any) -> Array | None:
         if y is None:
             return None
-        try:
-            y = np.asarray(y)
-        except ValueError as error:
-            raise ValueError(
-                f"{who}: y must be a regular array, got rows of different lengths"
-            ) from error
+        y = as_array(who, y, "y", REAL, advice=LABELS)
+        if not y.ndim:
+            raise ValueError(f"{who}: y must be an array of rows, got the number {y}")
         return y.astype(self.dtype, copy=False) if y.dtype.kind == "f" else y
 
     def _sample_weights(
@@ -810,7 +812,9 @@ class Sequential:
             raise ValueError(
                 f"{who}: x and y must have the same number of rows, got {len(x)} and {len(y)}"
             )
-        weight = None if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        weight = None
+        if sample_weight is not None:
+            weight = as_weights(who, sample_weight).astype(self.dtype, copy=False)
         if weight is not None and weight.shape[:1] != x.shape[:1]:
             raise ValueError(
                 f"{who}: sample_weight must have one entry for each of the {len(x)} rows, "

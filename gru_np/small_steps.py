@@ -10,8 +10,6 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gru_np import kernels
 from gru_np._aliases import Array, Gradients
 from gru_np._logits import Counts, Logits
@@ -69,7 +67,7 @@ class SmallStep:
         kernel = self.kernel
         logits = Logits(kernel.top, self.W, self.b, gradient=True)
         who = SparseCategoricalCrossentropy.__name__
-        labels, at = labels_at(who, np.asarray(y), logits.shape, None, None, None)
+        labels, at = labels_at(who, y, logits.shape, None, None, None)
         before = [None] * len(kernel.saved) if states is None else states[1:-1]
         value = kernel.run(x, labels, before)
         logits.counts = Counts(value, kernel.hits, at.valid, at.total_weight)

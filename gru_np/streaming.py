@@ -12,6 +12,7 @@ import numpy as np
 from gru_np import kernels
 from gru_np._aliases import Array
 from gru_np._checks import require_rank
+from gru_np._intake import as_floats
 from gru_np.layers import GRU, Dense, Dropout, Embedding, Layer
 
 
@@ -48,7 +49,7 @@ class CompiledStep:
         if x.shape[1:] != self.features or x.ndim == 0:
             require_rank("step", "x", x, ("batch", *self.features), "step takes one time step")
         begins = any(states[i] is None for i in self.places)
-        before = [] if begins else [np.asarray(states[i]) for i in self.places]
+        before = [] if begins else [as_floats("step", states[i], "state") for i in self.places]
         for layer, state in zip(self.layers, before, strict=False):
             require_rank(layer.name, "state", state, (len(x), layer.units))  # type: ignore[attr-defined]
         y, after = self.stack.step(x, None if begins else before)

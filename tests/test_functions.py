@@ -47,7 +47,7 @@ def test_arguments_that_do_not_fit_get_a_sentence(arguments, name, value, messag
     ("name", "value", "message"),
     [
         ("x", np.full((T, B, I), "a"), "x must be numbers"),
-        ("lengths", [1.0, 2.0, 3.0], "lengths must be integers, got float64"),
+        ("lengths", [1.0, 2.0, 3.0], "lengths must be integers, got an array of float64"),
         ("mask", np.ones((T, B)), "mask must be bool"),
     ],
 )

@@ -14,7 +14,16 @@ PACKAGE = Path(gru_np.__file__).parent
 
 # A module may import from its own line (without a circle) and from the lines above it.
 ORDER = [
-    ["_aliases", "_checks", "_named", "_plotting", "_positions", "_replace", "_together"],
+    [
+        "_aliases",
+        "_checks",
+        "_intake",
+        "_named",
+        "_plotting",
+        "_positions",
+        "_replace",
+        "_together",
+    ],
     ["text.tokenizer"],  # data, and no models: a model's file holds one
     ["text.vocabulary"],
     ["equations"],

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Gradients
-from gru_np._checks import as_floats, require_count, require_rank, require_rate
+from gru_np._checks import require_count, require_rank, require_rate
+from gru_np._intake import as_floats, as_integers
 from gru_np.interop.layouts import NAMES
 from gru_np.interop.pytorch import TORCH_NAMES
 from gru_np.layers import GRU, Bidirectional
@@ -122,12 +123,12 @@ class TorchGRU:
         K, D, H = self.num_layers, self.directions, self.hidden_size
         states = None
         if h_0 is not None:
-            h_0 = as_floats("TorchGRU", h_0)
+            h_0 = as_floats("TorchGRU", h_0, "h_0")
             require_rank("TorchGRU", "h_0", h_0, (K * D, H) if single else (K * D, B, H))
             states = h_0.reshape(K, D, B, H)
         mask = None
         if lengths is not None:
-            lengths = np.asarray(lengths)
+            lengths = as_integers("TorchGRU", lengths, "lengths")
             if lengths.shape != (B,) or (lengths < 0).any() or (lengths > T).any():
                 raise ValueError(f"TorchGRU: lengths must be {B} numbers in 0..{T}, got {lengths}")
             mask = np.arange(T) < lengths[:, None]

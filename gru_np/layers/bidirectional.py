@@ -9,6 +9,7 @@ import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import require_choice
+from gru_np._intake import as_floats
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.gru import GRU
 
@@ -134,7 +135,8 @@ class Bidirectional(Layer):
         inference: bool = False,
     ) -> tuple[Any, Any]:
         """Run both directions over x (B, T, I) and merge; `inference` as for `GRU`."""
-        self.ensure_built(np.asarray(x))
+        x = as_floats(self.name, x)
+        self.ensure_built(x)
         self._share_parameters()
         states = (None, None) if initial_state is None else initial_state
         if len(states) != 2:

@@ -9,7 +9,8 @@ import numpy as np
 
 from gru_np import constraints, equations, regularizers
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_choice, require_count, require_features, require_last
+from gru_np._checks import require_choice, require_count, require_features, require_last
+from gru_np._intake import as_floats
 from gru_np._logits import HeadGradient, logits
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.embedding import Embedding

@@ -10,6 +10,7 @@ import numpy as np
 from gru_np import constraints, kernels, regularizers
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import require_count, require_rate, spell
+from gru_np._intake import REAL, as_array, as_integers
 from gru_np._positions import is_within
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.dropout import dropout_mask
@@ -80,7 +81,7 @@ class Embedding(Layer):
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         if isinstance(weights, list | tuple) and len(weights) == 1:
             weights = weights[0]
-        self.weights = None if weights is None else np.asarray(weights)
+        self.weights = None if weights is None else as_array("Embedding", weights, "weights", REAL)
         if self.weights is not None and self.weights.shape != (input_dim, output_dim):
             raise ValueError(
                 f"Embedding: weights must have shape (input_dim, output_dim) = "
@@ -166,18 +167,9 @@ class Embedding(Layer):
 
     def require_ids(self, x: Any) -> Array:
         """Give x as an array of token ids, or say which one is wrong and where."""
-        try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.name}: x must be a regular array of token ids, got rows of different "
-                "lengths; use gru_np.pad_sequences"
-            ) from error
-        if x.dtype.kind not in "iu":
-            raise TypeError(
-                f"{self.name}: x must hold integer token ids, got an array of {x.dtype}; "
-                "use x.astype(int) if they are whole numbers"
-            )
+        x = as_integers(
+            self.name, x, "x", "integer token ids", "use x.astype(int) if they are whole numbers"
+        )
         if not is_within(x, self.input_dim):
             wrong = (x < 0) | (x >= self.input_dim)
             where = tuple(int(i) for i in np.argwhere(wrong)[0])

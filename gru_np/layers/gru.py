@@ -12,15 +12,14 @@ import numpy as np
 from gru_np import constraints, kernels, recurrence, regularizers, variants
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import (
-    as_floats,
     require_choice,
     require_count,
     require_last,
-    require_mask,
     require_rank,
     require_rate,
     require_sequence,
 )
+from gru_np._intake import as_floats, as_mask
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.dropout import dropout_mask
 
@@ -160,7 +159,7 @@ class _Recurrent(Layer):
             state = state[0]
         if state is None:
             return None
-        state = as_floats(self.name, state)
+        state = as_floats(self.name, state, "initial_state")
         require_rank(self.name, "initial_state", state, shape)
         return state.astype(np.result_type(state, dtype), copy=False)
 
@@ -346,7 +345,7 @@ class GRU(_Recurrent):
         self.ensure_built(x)
         B, T, _ = x.shape
         if mask is not None:
-            mask = require_mask(self.name, mask, (B, T))
+            mask = as_mask(self.name, mask, (B, T))
         if initial_state is None and self.stateful:
             initial_state = self._carried(B)
         h0 = self._initial(initial_state, (B, self.units), x.dtype)
@@ -458,7 +457,7 @@ class GRU(_Recurrent):
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
         require_rank(self.name, "x", x, ("batch", self._input_size()), "step takes one time step")
         if state is not None:
-            state = np.asarray(state)
+            state = as_floats(self.name, state, "state")
             require_rank(self.name, "state", state, (len(x), self.units))
         if state is None and self.learn_initial_state:
             state = np.broadcast_to(self.params["h0"], (len(x), self.units))
@@ -553,7 +552,7 @@ bias_initializer, dropout, recurrent_dropout, reset_after, seed, name, trainable
         self.ensure_built(x)
         B = len(x)
         if mask is not None:
-            mask = require_mask(self.name, mask, (B,))[None]
+            mask = as_mask(self.name, mask, (B,))[None]
         h0 = self._initial(initial_state, (B, self.units), x.dtype)
         drop_x, drop_h = self._dropout_masks(B, training, rng, x.real.dtype)
         if drop_x is not None:

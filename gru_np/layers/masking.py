@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients
-from gru_np._checks import as_floats
+from gru_np._intake import as_floats
 from gru_np.layers.base import Layer
 
 
@@ -40,7 +40,9 @@ class Masking(Layer):
 
     def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
         """Give True where a step holds anything but padding."""
-        real = np.asarray((np.asarray(x).real != self.mask_value).any(axis=-1))
+        x = as_floats(self.name, x)
+        padding = np.isnan(x) if np.isnan(self.mask_value) else x.real == self.mask_value
+        real = np.asarray(~padding.all(axis=-1))
         return real if mask is None else real & mask
 
     def forward(

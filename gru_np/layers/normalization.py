@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_features, require_last
+from gru_np._checks import require_features, require_last
+from gru_np._intake import as_floats
 from gru_np.layers.base import Layer, Parameter
 
 

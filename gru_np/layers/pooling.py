@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_mask, require_rank, require_sequence
+from gru_np._checks import require_rank, require_sequence
+from gru_np._intake import as_floats, as_mask
 from gru_np.layers.base import Layer
 
 
@@ -39,7 +40,7 @@ class _Pooling(Layer):
         require_rank(self.name, "x", x, ("batch", "time", "features"))
         if mask is None:
             return x, np.ones(x.shape[:2], bool)
-        return x, require_mask(self.name, mask, x.shape[:2])
+        return x, as_mask(self.name, mask, x.shape[:2])
 
 
 class GlobalMaxPooling1D(_Pooling):

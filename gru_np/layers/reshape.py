@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, spell
+from gru_np._checks import spell
+from gru_np._intake import as_floats
 from gru_np.layers.base import Layer
 
 

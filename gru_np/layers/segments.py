@@ -9,7 +9,8 @@ import numpy as np
 
 from gru_np import kernels
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import as_floats, require_count, require_rank, require_rate
+from gru_np._checks import require_count, require_rank, require_rate
+from gru_np._intake import as_floats
 from gru_np.layers.base import Layer, Parameter
 from gru_np.layers.dropout import dropout_mask
 
