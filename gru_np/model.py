@@ -75,6 +75,8 @@ class Sequential:
         "padding": "post"}; saved. `pad_sequences(ids, **model.padding)`.
     extras : dict
         Anything JSON can hold, saved inside the model's file: a vocabulary, a series' scaling.
+    conversion : gru_np.interop.Conversion or None
+        For a model that came from another library: what was checked and what was assumed.
 
     Examples
     --------
@@ -110,6 +112,7 @@ class Sequential:
         self.labels = None
         self.padding = None
         self.extras: dict[str, Any] = {}
+        self.conversion: Any = None
         self.history = History()
         self.progress = TrainingProgress()
         self.stop_training = False

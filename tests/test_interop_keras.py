@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ BAD_CONFIGS = {
         edit(lambda t: gru_entry(t).update(
             class_name="LayerNormalization", config={"name": "n", "rms_scaling": True}
         )),
-        "subtracts no mean",
+        "rms_scaling=True; gru_np computes with",
     ),
     "more settings than memory": (lambda text: b" " * 2**24 + text, "must have at most 16777216"),
     "other units": (set_config(units=5), r"gru: the settings call for arrays \(3, 15\)"),
@@ -205,7 +206,7 @@ BAD_CONFIGS = {
     "negative units": (set_config(units=-1), "cannot be read"),
     "the other form": (set_config(reset_after=False), "the settings call for arrays"),
     "half precision": (set_config(dtype="mixed_float16"), "computes in mixed_float16"),
-    "quantised": (set_config(quantization_config={"mode": "int8"}), "quantised"),
+    "quantised": (set_config(quantization_config={"mode": "int8"}), "quantization_config=.* lost"),
     "not a model": (edit(lambda t: t.update(class_name="Evil")), "whose call may do anything"),
     "no layers": (edit(lambda t: t["config"].update(layers=[])), "found none"),
     "not JSON": (lambda text: b"{", "cannot be read"),
@@ -397,9 +398,8 @@ def test_live_models_come_in_and_their_files_too(keras, h5py, rng, tmp_path):
     for array in other.params.values():
         array[...] = 0
     theirs.save_weights(tmp_path / "m.weights.h5")
-    # The names of the classes count in a file, so the wrapped layers go in by the archive alone.
-    with pytest.raises(ConversionError, match="settings call for"):
-        interop.from_keras(tmp_path / "m.weights.h5", into=other)
+    # Its names are those of classes, TimeDistributed and RNN among them: shapes say which is which.
+    same_weights(interop.from_keras(tmp_path / "m.weights.h5", into=other), model)
 
 
 def test_keras_loads_what_we_write(keras, h5py, rng, tmp_path):
@@ -516,3 +516,249 @@ def test_the_check_finds_weights_in_the_wrong_place(keras, rng, monkeypatch):
     model = randomised(Sequential([GRU(4), Dense(2)]), rng, (None, None, 3))
     with pytest.raises(ConversionError, match="gives another answer here"):
         interop.to_keras(model)
+
+
+# ----------------------------------------------------------------------------------- Keras 2
+
+KERAS2 = json.loads(
+    (Path(__file__).parent / "golden" / "keras2.json").read_text(encoding="utf-8")
+)  # what tf_keras wrote and answered; the script beside the file makes it
+
+
+def keras2_archive(path, case):
+    """Put the archive together that Keras 2 wrote."""
+    import h5py
+
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for name, array in case["arrays"].items():
+            file[name] = np.array(array, np.float32)
+        for i in range(2):  # empty groups stand there too
+            file.require_group(f"layers/dropout/{i}")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps(case["metadata"]))
+        archive.writestr("config.json", json.dumps(case["config"]))
+        archive.writestr("model.weights.h5", weights.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a row of numbers", "a functional model of ids"])
+def test_archives_of_keras_2_give_the_numbers_of_keras_2(h5py, tmp_path, name):
+    case = KERAS2[name]
+    model = interop.from_keras(keras2_archive(tmp_path / "m.keras", case))
+    assert_close(model.predict(np.array(case["x"])), np.array(case["y"], "f"), "foreign")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("time first", "gru_1?.* has time_major=True"),
+        ("a hard sigmoid", r"'hard_sigmoid' of Keras 2, clip\(0.2 a \+ 0.5\)"),
+        ("zeros where masked", "zero_output_for_mask=True, and gives zeros"),
+    ],
+)
+def test_what_keras_2_does_otherwise_is_refused_by_name(h5py, tmp_path, name, sentence):
+    with pytest.raises(ConversionError, match=sentence):
+        interop.from_keras(keras2_archive(tmp_path / "m.keras", KERAS2[name]))
+
+
+def test_the_hard_sigmoid_of_keras_3_comes_in(h5py, rng, tmp_path):
+    model = randomised(
+        Sequential([GRU(3, recurrent_activation="hard_sigmoid")]), rng, (None, None, 2)
+    )
+    interop.to_keras(model, tmp_path / "m.keras")
+    same_weights(interop.from_keras(tmp_path / "m.keras"), model)
+
+
+@pytest.mark.parametrize("version", ["1.2.0", "4.0.0", None, "x", ["3"]])
+def test_an_archive_of_another_keras_is_refused(h5py, tmp_path, version):
+    case = KERAS2["a row of numbers"]
+    case = case | {"metadata": {"keras_version": version}}
+    with pytest.raises(ConversionError, match=r"metadata\.json must be of Keras 2 or Keras 3"):
+        interop.from_keras(keras2_archive(tmp_path / "m.keras", case))
+
+
+# ------------------------------------------------------------ nothing that is unknown is dropped
+
+UNKNOWN = {
+    "a setting of a GRU": (set_config(warp=1), "gru has the setting warp=1"),
+    "a setting of a later Keras": (set_config(lora_rank=2), "lora_rank=2, which is not known"),
+    "a setting of the model": (
+        edit(lambda t: t["config"].update(gain=2)), "has the setting gain=2",
+    ),
+    "a word of the description": (
+        edit(lambda t: gru_entry(t).update(call_context={})), "described with call_context",
+    ),
+    "a class of the user's by a name of Keras'": (
+        edit(lambda t: gru_entry(t).update(module="mine", registered_name="mine>GRU")),
+        "a GRU of mine, not of Keras' own",
+    ),
+    "a class that was registered": (
+        edit(lambda t: gru_entry(t).update(registered_name="mine>GRU")), "a GRU of ",
+    ),
+    "zeros where masked": (
+        edit(lambda t: (gru_entry(t)["config"].update(zero_output_for_mask=True),
+                        t["config"]["layers"][1]["config"].update(mask_zero=True))),
+        "zero_output_for_mask=True",
+    ),
+    "time first": (set_config(time_major=True), "time_major=True"),
+    "an activation that is an object": (
+        set_config(activation={"module": "mine", "class_name": "tanh", "config": {}}),
+        "described and not named",
+    ),
+    "pooling that keeps its axis": (
+        edit(lambda t: gru_entry(t).update(
+            class_name="GlobalMaxPooling1D", config={"name": "p", "keepdims": True})),
+        "keepdims=True",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_a_setting_that_is_not_known_is_refused_and_not_dropped(h5py, rng, tmp_path, case):
+    change, sentence = UNKNOWN[case]
+    interop.to_keras(language_model(rng), tmp_path / "m.keras")
+    with pytest.raises(ConversionError, match=sentence):
+        interop.from_keras(archive(tmp_path / "m.keras", change))
+
+
+def test_settings_that_play_no_part_are_let_through(h5py, rng, tmp_path):
+    model = language_model(rng)
+    interop.to_keras(model, tmp_path / "m.keras")
+    harmless = set_config(
+        seed=1, implementation=1, kernel_initializer={"class_name": "Zeros"}, time_major=False,
+        activity_regularizer=None, bias_constraint="max_norm", zero_output_for_mask=True,
+    )  # fmt: skip
+    same_weights(interop.from_keras(archive(tmp_path / "m.keras", harmless)), model)
+
+
+def test_weights_that_no_layer_of_the_settings_takes_are_refused(h5py, rng, tmp_path):
+    def another(file, at):
+        file["layers/gru_7/cell/vars/0"] = np.ones((2, 2))
+
+    def beside(file, at):
+        file["layers/gru/scale/vars/0"] = np.ones(2)
+
+    model = language_model(rng)
+    for change, sentence in ((another, "gru_7/cell/vars/0"), (beside, "gru/scale/vars/0")):
+        interop.to_keras(model, tmp_path / "m.keras")
+        with pytest.raises(ConversionError, match=f"layers/{sentence}, which no layer"):
+            interop.from_keras(archive(tmp_path / "m.keras", weights=h5(change)))
+
+
+def test_weights_of_wrapped_layers_go_where_counts_and_shapes_say(h5py, rng, tmp_path):
+    def wrapped(file, at):
+        file.move("layers/gru", "layers/rnn")
+        file.move("layers/gru_1", "layers/gru")
+        file.move("layers/dense", "layers/time_distributed/layer")
+
+    model, other = language_model(rng), language_model(rng)
+    interop.to_keras(model, tmp_path / "m.weights.h5")
+    content = (tmp_path / "m.weights.h5").read_bytes()
+    (tmp_path / "m.weights.h5").write_bytes(h5(wrapped)(content))
+    assert interop.from_keras(tmp_path / "m.weights.h5", into=other) is other
+    same_weights(other, model)
+    # Two layers of one shape: which of them the RNN is, nothing says.
+    alike = [GRU(3, return_sequences=True), GRU(3, return_sequences=True), Dense(2)]
+    twins = randomised(Sequential(alike), rng, (None, None, 3))
+    interop.to_keras(twins, tmp_path / "t.weights.h5")
+    content = (tmp_path / "t.weights.h5").read_bytes()
+    (tmp_path / "t.weights.h5").write_bytes(h5(wrapped)(content))
+    with pytest.raises(ConversionError, match=r"1 time_distributed, 1 rnn, .* is left open"):
+        interop.from_keras(tmp_path / "t.weights.h5", into=twins)
+
+
+def test_an_archive_cut_off_inside_what_it_packs_gets_one_sentence(h5py, rng, tmp_path):
+    path = tmp_path / "m.keras"
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        interop.to_keras(language_model(rng), path)
+        data = bytearray(archive(path, compression=packing).read_bytes())
+        for at in range(40, 900, 13):
+            damaged = data.copy()
+            damaged[at : at + 9] = bytes(9)
+            path.write_bytes(damaged)
+            with pytest.raises(ConversionError):
+                interop.from_keras(path)
+
+
+# -------------------------------------------------------------------- what was checked, and how
+
+
+def test_the_result_says_what_was_checked(keras, h5py, rng, tmp_path):
+    L = keras.layers
+    theirs = keras.Sequential([
+        keras.Input((None,), dtype="int32"),
+        L.Embedding(9, 4, mask_zero=True),
+        L.Bidirectional(L.GRU(3, return_sequences=True)),
+    ])  # fmt: skip
+    model = interop.from_keras(theirs)
+    [how] = model.conversion.checked
+    assert how == f"Keras' {theirs.name} and this model on (3, 5) random numbers"
+    assert "gives zeros there in Keras" in model.conversion.unchecked[0]
+    theirs.save(tmp_path / "m.keras")
+    read = interop.from_keras(tmp_path / "m.keras").conversion
+    assert not read.checked
+    assert read.unchecked[0].startswith("nothing was run: a file is read without Keras")
+    assert not interop.from_keras(theirs, check=False).conversion.checked
+    assert interop.from_keras(theirs.layers[-1]).conversion.checked
+
+
+def test_a_stateful_model_comes_in_and_keeps_its_states(keras, rng):
+    L = keras.layers
+    theirs = keras.Sequential([
+        keras.Input(batch_shape=(4, None, 3)),
+        L.GRU(2, stateful=True, return_sequences=True),
+        L.Bidirectional(L.GRU(2, stateful=True)),
+        L.Dense(2),
+    ])  # fmt: skip
+    x = rng.standard_normal((4, 6, 3)).astype(np.float32)
+    theirs.predict(x, verbose=0)
+
+    def states():
+        made = [theirs.layers[0].states[0], *theirs.layers[1].states]
+        return [keras.ops.convert_to_numpy(state).copy() for state in made]
+
+    before = states()
+    assert all(state.any() for state in before)
+    model = interop.from_keras(theirs)
+    assert_close(states(), before, "exact")
+    assert model.layers[0].state is None
+    interop.from_keras(theirs.layers[0])
+    interop.from_keras(theirs.layers[1])
+    assert_close(states(), before, "exact")
+    for layer in theirs.layers[:2]:
+        layer.reset_states()
+    assert_close(model.predict(x, batch_size=4), theirs.predict(x, verbose=0), "foreign")
+    with pytest.raises(ConversionError, match="needs a fixed batch size"):
+        interop.to_keras(model)
+
+
+def test_live_models_that_do_more_than_their_layers_are_refused(keras):
+    L = keras.layers
+    x = keras.Input((None, 4))
+    g = L.GRU(3)(x)
+    always = L.GRU(3)(L.Dropout(0.5)(x, training=True))
+
+    class GRU(L.GRU):
+        def call(self, sequences, initial_state=None, mask=None, training=False):
+            return 2 * super().call(sequences)
+
+    own = GRU(3)
+    own(np.ones((2, 3, 4), np.float32))
+    for source, sentence in (
+        (keras.Model(x, [L.Dense(2)(g), g]), "gives .*, gru_np the output of the last layer"),
+        (keras.Model(x, always), "is called with training=True"),
+        (keras.Sequential([x, GRU(3)]), "not of Keras' own"),
+        (own, "not of Keras' own"),
+    ):
+        with pytest.raises(ConversionError, match=sentence):
+            interop.from_keras(source)
+
+
+def test_live_models_of_a_fixed_length_and_norms_of_a_last_state_come_in(keras, h5py, tmp_path):
+    L = keras.layers
+    x = keras.Input((7, 4))
+    theirs = keras.Model(x, L.LayerNormalization()(L.GRU(3)(x)))
+    assert interop.from_keras(theirs).conversion.checked
+    theirs.save(tmp_path / "m.keras")
+    same_weights(interop.from_keras(tmp_path / "m.keras"), interop.from_keras(theirs))

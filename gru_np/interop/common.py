@@ -5,6 +5,7 @@ Notation: B batch, T time, I input, H hidden.
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,43 @@ class ConversionError(ValueError):
         ...
     gru_np.interop.common.ConversionError: to_torch: gru has reset_after=False, ...
     """
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was compared when a model came in from elsewhere, what was not, what was assumed.
+
+    Each reader leaves one as `conversion` on what it returns; it is not saved.
+
+    Attributes
+    ----------
+    checked : tuple of str
+        How both sides were run on the same random input, and gave the same answer.
+    unchecked : tuple of str
+        What was not compared, and why.
+    assumed : tuple of str
+        What the source leaves open, and how it was read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import interop
+    >>> shapes = {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4)}
+    >>> state_dict = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    >>> interop.from_torch(state_dict, return_sequences=False, check=False).conversion.unchecked
+    ('nothing was run: check=False',)
+    """
+
+    checked: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kinds = {"checked": self.checked, "not checked": self.unchecked, "assumed": self.assumed}
+        return "\n".join(f"{kind}: {text}" for kind, texts in kinds.items() for text in texts)
+
+
+NOT_ASKED = Conversion(unchecked=("nothing was run: check=False",))
 
 
 def require_package(name: str, extra: str, who: str) -> Any:
@@ -121,6 +159,27 @@ def require_agreement(
             f"{who}: {what} gives another answer here on random input, off by {error:.2g} of "
             f"{scale:.2g}; it does something that its weights and settings do not show"
         )
+
+
+def answer(model: Sequential, x: Any, **options: Any) -> Any:
+    """Run a model down its layers from zero states, and leave the states they carry as they were.
+
+    Of what comes back, `y` and `mask` count.
+    """
+    grus = [
+        gru
+        for layer in model.layers
+        if isinstance(layer, GRU | Bidirectional)
+        for _, gru in directions(layer)
+    ]
+    before = [gru.state for gru in grus]
+    try:
+        for gru in grus:
+            gru.state = None
+        return model._forward(x, **options)
+    finally:
+        for gru, state in zip(grus, before, strict=True):
+            gru.state = state
 
 
 def random_batch(model: Sequential, batch: int = 3, time: int = 5) -> Array:
