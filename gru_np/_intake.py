@@ -97,12 +97,12 @@ def require_finite(who: str, x: Array, what: str = "x") -> None:
 
 
 def first_nonfinite(x: Array, counts: Array | None = None) -> tuple[int, ...] | None:
-    """Give the indices of the first NaN or infinity, if any, where `counts` is true."""
+    """Give the indices of the first NaN or infinity, if any, of those that count."""
     if x.dtype.kind not in "fc":
         return None
     wrong = ~np.isfinite(x)
     if counts is not None:
-        wrong &= counts.reshape(counts.shape + (1,) * (x.ndim - counts.ndim))
+        wrong &= counts
     return tuple(map(int, np.argwhere(wrong)[0])) if wrong.any() else None
 
 

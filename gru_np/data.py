@@ -21,6 +21,7 @@ class Batch(NamedTuple):
     y: Array | None
     weight: Array | None
     fresh: bool
+    rows: Any = None  # which rows of the data these are
 
 
 class Dataset:
@@ -75,19 +76,20 @@ class Dataset:
         for index in range(start, len(self)):
             group, piece = divmod(index, self.pieces)
             rows: Any = slice(group * self.batch_size, (group + 1) * self.batch_size)
+            numbers: Any = range(len(self.x))[rows]
             if order is not None:
-                rows = order[rows]
+                rows = numbers = order[rows]
             if self.tbptt is None:
                 y = None if self.y is None else self.y[rows]
                 weight = None if self.weight is None else self.weight[rows]
-                yield Batch(self.x[rows], y, weight, True)
+                yield Batch(self.x[rows], y, weight, True, numbers)
             else:
                 time = slice(piece * self.tbptt, (piece + 1) * self.tbptt)
                 y = None if self.y is None else self.y[rows][:, time]
                 weight = self.weight
                 if weight is not None:
                     weight = weight[rows] if weight.ndim == 1 else weight[rows][:, time]
-                yield Batch(self.x[rows][:, time], y, weight, piece == 0)
+                yield Batch(self.x[rows][:, time], y, weight, piece == 0, numbers)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Array:

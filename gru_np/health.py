@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Gradients
+from gru_np._intake import first_nonfinite
 from gru_np._together import Together
 from gru_np.layers import GRU, Bidirectional, Layer
 
@@ -143,6 +144,61 @@ def blame(layers: Iterable[Layer], saved: Iterable[Any], gradients: Gradients) -
             owner = of_name.get(name.split("/")[0])
             return f"the gradient of {name} is not finite{_rows(owner, g)}"
     return "the loss is not finite, though every parameter, gate and gradient is"
+
+
+def blame_data(
+    layers: Iterable[Layer], x: Array, y: Array | None, weight: Array | None, mask: Array | None
+) -> tuple[str, float, int] | None:
+    """Find the first number in the data of a batch that counts and is not finite.
+
+    Parameters
+    ----------
+    layers
+        Of which the first says what of x is padding.
+    x, y, weight : array
+        A batch of inputs, targets and sample weights; the last two may be None.
+    mask : (B, T) bool, optional
+        Where the output counts.
+
+    Returns
+    -------
+    (str, float, int), or None
+        The array's name, the number and the row where it stands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np import GRU
+    >>> from gru_np.health import blame_data
+    >>> x = np.zeros((2, 3, 1))
+    >>> x[1, 2] = np.nan
+    >>> blame_data([GRU(4)], x, None, None, None)
+    ('x', nan, 1)
+    """
+    padding = next(iter(layers)).compute_mask(x, None)
+    counts = {"x": _reach(padding, x)}
+    arrays = {"x": x}
+    if weight is not None:
+        arrays["sample_weight"], counts["sample_weight"] = weight, _reach(mask, weight)
+    if y is not None:
+        of_weight = None if weight is None else weight != 0
+        arrays["y"], counts["y"] = y, _reach(mask, y) & _reach(of_weight, y)
+    for name, array in arrays.items():
+        where = first_nonfinite(array, counts[name])
+        if where is not None:
+            return name, float(array[where].real), where[0]
+    return None
+
+
+def _reach(counts: Array | None, a: Array) -> Array:
+    """Spread what counts by samples or time steps over an array, if they fit."""
+    if counts is None:
+        return np.ones(a.shape, bool)
+    if counts.ndim > a.ndim:
+        counts = counts.any(axis=tuple(range(a.ndim, counts.ndim)))
+    counts = counts.reshape(counts.shape + (1,) * (a.ndim - counts.ndim))
+    fits = all(n in (1, whole) for n, whole in zip(counts.shape, a.shape, strict=True))
+    return np.broadcast_to(counts, a.shape) if fits else np.ones(a.shape, bool)
 
 
 def _rows(layer: Layer | None, array: Array) -> str:

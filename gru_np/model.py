@@ -162,6 +162,7 @@ class Sequential:
                 f"Sequential: {layer.name} is in the model already; each place needs a layer of "
                 "its own"
             )
+        _require_one_array(self.layers[-1:])
         taken = {other.name for other in self.layers}
         base, number = layer.name, 1
         while layer.name in taken:
@@ -183,6 +184,7 @@ class Sequential:
 
     def build(self, input_shape: Shape) -> None:
         """Draw all parameters for inputs of this shape (batch axis first, as None)."""
+        _require_one_array(self.layers[:-1])
         rng = np.random.default_rng(self.seed)
         shape: Shape = tuple(input_shape)
         for layer in self.layers:
@@ -355,24 +357,28 @@ class Sequential:
     # ------------------------------------------------------------------------------ training
 
     def compile(
-        self, loss: Any = None, optimizer: Any = "rmsprop", metrics: Iterable[Any] | None = None
+        self, *given: Any, loss: Any = None, optimizer: Any = None, metrics: Any = None
     ) -> None:
         """Say what to minimise, how, and what else to report.
 
         Parameters
         ----------
+        *given
+            Loss, optimizer and metrics in this order; in Keras' order, the optimizer first, they
+            are understood as well, for nothing is both a loss and an optimizer.
         loss : str or Loss
             "sparse_categorical_crossentropy", "mse", ...; see `gru_np.losses`.
         optimizer : str or Optimizer
-            "adam", "sgd", ...; see `gru_np.optimizers`.
-        metrics : list of str or Metric, optional
+            "adam", "sgd", ...; see `gru_np.optimizers`. "rmsprop" if not given.
+        metrics : str, Metric or list of these, optional
             "accuracy", "perplexity", ...; see `gru_np.metrics`.
         """
         from gru_np import metrics as metrics_module
 
         # All three are found before any is set: a wrong name leaves the model as it was.
-        found, chosen = losses.get(loss), optimizers.get(optimizer)
-        self.metrics = [metrics_module.get(metric, found) for metric in metrics or ()]
+        loss, optimizer, metrics = _in_order(given, loss, optimizer, metrics)
+        found, chosen = losses.get(loss), optimizers.get(optimizer or "rmsprop")
+        self.metrics = [metrics_module.get(metric, found) for metric in metrics]
         self.loss, self.optimizer = found, chosen
         self.progress = TrainingProgress()
 
@@ -383,7 +389,7 @@ class Sequential:
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: Any = "auto",
-        callbacks: Iterable[Callback] | None = None,
+        callbacks: Callback | Iterable[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool | str = True,
@@ -405,7 +411,7 @@ class Sequential:
             Number of the last epoch.
         verbose : {"auto", 0, 1, 2}
             0 silent, 1 a moving line, 2 a line an epoch; "auto" moves on a terminal only.
-        callbacks : list of Callback, optional
+        callbacks : Callback or list of Callback, optional
         validation_split : float
             Share of the last rows to keep for validation.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
@@ -452,7 +458,7 @@ class Sequential:
 
         in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
         history = History()
-        watchers: list[Callback] = [history, *(callbacks or ())]
+        watchers = [history, *_callbacks(callbacks)]
         self.progress = TrainingProgress(epoch=initial_epoch, steps=len(data))
         self.stop_training = False
         if resume is not None:
@@ -478,9 +484,17 @@ class Sequential:
         return history
 
     def _train_step(
-        self, x: Array, y: Array | None, weight: Array | None, states: States | None = None
+        self,
+        x: Array,
+        y: Array | None,
+        weight: Array | None,
+        states: States | None = None,
+        rows: Any = None,
     ) -> States:
-        """Take one optimiser step on one batch; give the states at its end."""
+        """Take one optimiser step on one batch; give the states at its end.
+
+        `rows` are the numbers of the batch's rows in the user's arrays.
+        """
         small = small_steps.find(self._small, self.layers, self.loss, x)
         if small is not None and weight is None and y is not None:
             value, logits, saved, after = small.run(x, y, states)
@@ -491,10 +505,19 @@ class Sequential:
             gradients = self._backward(dy, down.saved)
         norm = health.gradient_norm(gradients)
         if not math.isfinite(float(value) + norm):
+            where = f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}"
+            kept = "the weights are those before this step"
+            found = health.blame_data(self.layers, x, y, weight, down.mask)
+            if found is not None:
+                what, number, row = found
+                row = row if rows is None else int(rows[row])
+                raise health.NonFiniteError(
+                    f"{where}: {what} holds {number} in row {row}; {kept}; fill it in, mask it or "
+                    "leave the row out"
+                )
             raise health.NonFiniteError(
-                f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}: "
-                f"{health.blame(self.layers, down.saved, gradients)}; the weights are those before "
-                "this step; lower the learning rate or clip the gradient"
+                f"{where}: {health.blame(self.layers, down.saved, gradients)}; {kept}; lower the "
+                "learning rate or clip the gradient"
             )
         for callback in self.callbacks:
             callback.on_gradient(norm, down.saved)
@@ -588,14 +611,21 @@ class Sequential:
             tracker.set_state(state)
         return logs
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Array:
-        """Compute the output for inputs (N, ...), a batch at a time; needs no compile."""
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
+        """Compute the output for inputs (N, ...), a batch at a time; needs no compile.
+
+        It is one array, or a tuple if the last layer gives several (`return_state=True`).
+        """
         x = self._inputs("predict", x)
         batch_size = _batch_size("predict", batch_size)
         self._ensure_built(x)
         batches = Dataset(x, batch_size=batch_size).batches()
         outputs = [self._forward(batch.x, inference=True).y for batch in batches]
-        return np.concatenate(outputs) if outputs else self._forward(x, inference=True).y
+        if not outputs:
+            return self._forward(x, inference=True).y
+        if isinstance(outputs[0], tuple):
+            return tuple(map(np.concatenate, zip(*outputs, strict=True)))
+        return np.concatenate(outputs)
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Compute the output for one batch."""
@@ -802,6 +832,8 @@ class Sequential:
 
     def _targets(self, who: str, y: Any) -> Array | None:
         if y is None:
+            if type(self.loss) in losses.LOSSES.values():
+                raise ValueError(f"{who}: y must be given, for {self.loss.name} compares with it")
             return None
         y = as_array(who, y, "y", REAL, advice=LABELS)
         if not y.ndim:
@@ -852,6 +884,46 @@ class Sequential:
                     f"fit: tbptt carries states forward in time and needs an output at each step; "
                     f"{layer.name} must read forward only and have return_sequences=True"
                 )
+
+
+def _callbacks(given: Any) -> list[Callback]:
+    """Give the callbacks as a list, be it one or none, or raise."""
+    given = [given] if isinstance(given, Callback) else given or ()
+    if isinstance(given, Callback | type | str) or not isinstance(given, Iterable):
+        raise TypeError(f"fit: callbacks must be a list of Callback objects, got {given!r}")
+    return list(given)
+
+
+def _in_order(
+    given: tuple[Any, ...], loss: Any, optimizer: Any, metrics: Any
+) -> tuple[Any, Any, list[Any]]:
+    """Tell which argument of `compile` is which, by position in our order or in Keras'."""
+    asked = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+    keras = bool(given) and optimizers.is_one(given[0])
+    names = ("optimizer", "loss", "metrics") if keras else tuple(asked)
+    if len(given) > len(names):
+        raise TypeError(
+            f"compile: at most {', '.join(names)} may be given by position, got {len(given)} values"
+        )
+    for name, value in zip(names, given, strict=False):
+        if asked[name] is not None:
+            raise TypeError(f"compile: {name} is given twice, {value!r} and {asked[name]!r}")
+        asked[name] = value
+    if asked["loss"] is None:
+        raise ValueError('compile: a loss must be given, such as "mse", got none')
+    found = asked["metrics"]
+    one = found is not None and not isinstance(found, list | tuple)
+    return asked["loss"], asked["optimizer"], [found] if one else list(found or ())
+
+
+def _require_one_array(layers: Iterable[Layer]) -> None:
+    """Raise unless each of these layers, which others follow, has one output."""
+    for layer in layers:
+        if layer.several_by:
+            raise ValueError(
+                f"Sequential: {layer.name} has {layer.several_by}, which gives several arrays, and "
+                "the layer behind it takes one; only a last layer may have it"
+            )
 
 
 def _batch_size(who: str, given: int | None) -> int:

@@ -676,6 +676,23 @@ def get(identifier: Any) -> Optimizer:
     return resolve("optimizer", identifier, OPTIMIZERS, Optimizer)
 
 
+def is_one(identifier: Any) -> bool:
+    """Whether this is an optimiser, its class, or the name or description of one.
+
+    Examples
+    --------
+    >>> from gru_np import optimizers
+    >>> optimizers.is_one("adam"), optimizers.is_one("mse")
+    (True, False)
+    """
+    if isinstance(identifier, Mapping):
+        identifier = identifier.get("class_name")
+    if isinstance(identifier, str):
+        return identifier in OPTIMIZERS or identifier.lower() in OPTIMIZERS
+    cls = identifier if isinstance(identifier, type) else type(identifier)
+    return issubclass(cls, Optimizer)
+
+
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
     """Describe an optimiser's settings, ready for JSON; `get` takes them back.
 

@@ -71,7 +71,7 @@ def _epoch(
         tell("on_train_batch_begin", progress.batch, logs)
         states = None if batch.fresh else progress.states
         try:
-            progress.states = model._train_step(batch.x, batch.y, batch.weight, states)
+            progress.states = model._train_step(batch.x, batch.y, batch.weight, states, batch.rows)
         except NonFiniteError as error:
             if not tell.keeps_in(progress.batch, error):
                 raise

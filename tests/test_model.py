@@ -33,7 +33,7 @@ from gru_np.callbacks import (
     TerminateOnNaN,
 )
 from gru_np.health import NonFiniteError
-from gru_np.layers import Masking
+from gru_np.layers import Layer, Masking
 
 V, B, T = 7, 6, 9
 
@@ -558,11 +558,22 @@ def test_nan_in_a_gate_stops_training_names_it_and_harms_no_weight(ids, gate):
     assert model.optimizer.iterations == 0 and not model.optimizer.state
 
 
+class Spoil(Layer):
+    """Make a NaN that is not in the data."""
+
+    def forward(self, x, mask=None, training=False, rng=None):
+        y = x.copy()
+        y[2, 5, 0] = np.nan
+        return y, None
+
+    def backward(self, dy, saved):
+        return dy, {}
+
+
 def test_the_time_step_of_a_nan_counts_padding_that_was_skipped(rng):
     x = np.zeros((4, 9, 2))
     x[:, 3:] = rng.standard_normal((4, 6, 2))
-    x[2, 5, 0] = np.nan
-    model = Sequential([Masking(), GRU(3), Dense(1)], seed=0)
+    model = Sequential([Masking(), Spoil(), GRU(3), Dense(1)], seed=0)
     model.compile("mse", "adam")
     with pytest.raises(NonFiniteError, match="gru is not finite, gate r, z at time step 5;"):
         model.fit(x, np.ones((4, 1)), verbose=0)

@@ -88,6 +88,7 @@ class Layer:
     """
 
     random: Any = True
+    several_by = ""  # the setting that makes the output a tuple of arrays, if it does
 
     def __init__(
         self,

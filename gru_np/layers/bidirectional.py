@@ -87,6 +87,11 @@ class Bidirectional(Layer):
         }
         return super().get_config() | inner
 
+    @property
+    def several_by(self) -> str:  # type: ignore[override]
+        """The setting that makes the output a tuple of arrays, if it does."""
+        return "merge_mode=None" if self.merge_mode is None else self.layer.several_by
+
     def rules(self) -> dict[str, Rule]:
         """Give the rules of both directions."""
         return {

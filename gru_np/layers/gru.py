@@ -286,6 +286,11 @@ class GRU(_Recurrent):
         return bool(super().random or self.zoneout)
 
     @property
+    def several_by(self) -> str:  # type: ignore[override]
+        """The setting that makes the output a tuple of arrays, if it does."""
+        return "return_state=True" if self.return_state else ""
+
+    @property
     def is_plain(self) -> bool:
         """Whether the kernels' loop over time does all that this layer does."""
         return not (self.zoneout or self.layer_norm or self.learn_initial_state)
