@@ -6,15 +6,14 @@ with one sentence on standard error and exit status 2, never with a traceback.
 
 import argparse
 import errno
-import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gru_np import __version__, gates, interop, kernels
+from gru_np import __version__, _console, _options, gates, interop, kernels
+from gru_np._options import OptionError, Parser
 from gru_np.gradcheck import check_gradients
 from gru_np.layers import GRU, Dense, Embedding
 from gru_np.model import Sequential
@@ -22,39 +21,47 @@ from gru_np.series import command as forecast
 from gru_np.speech import command as speech
 from gru_np.text import train_command as train
 from gru_np.text import write_command as write
-from gru_np.text.write_command import say
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # no fault of the arguments
+NO_FAULT_OF_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    try:
+        return _run(argv)
+    finally:
+        _console.end()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = build_parser().parse(argv)
+    except OptionError as error:
+        _console.remark(str(error))
+        return 2
     try:
         return args.run(args) or 0
     except BrokenPipeError:
-        # The reader of our output, `head` perhaps, has gone; so do we, quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of our output, `head` perhaps, has gone; so do we, quietly
     except (ValueError, TypeError, ImportError) as error:
-        sys.stderr.write(f"gru-np {args.command}: {error}\n")
-        return 2
+        reason, status = str(error), 2
     except OSError as error:
         named = error.strerror is not None and error.filename is not None
-        reason = f"{error.filename}: {error.strerror}" if named else error
-        sys.stderr.write(f"gru-np {args.command}: {reason}\n")
-        return 1 if error.errno in FULL else 2
+        reason = f"{error.filename}: {error.strerror}" if named else str(error)
+        status = 1 if error.errno in NO_FAULT_OF_THE_ARGUMENTS else 2
+    except MemoryError as error:
+        reason, status = f"there is not enough memory; {error}".removesuffix("; "), 1
     except FloatingPointError as error:  # training diverged: no fault of the arguments' form
-        sys.stderr.write(f"gru-np {args.command}: {error}\n")
-        return 1
+        reason, status = str(error), 1
     except KeyboardInterrupt:
         return 130
+    _console.remark(f"gru-np {args.command}: {reason}")
+    return status
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Describe every command, with an example for each."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gru-np",
         description="Train, question and check GRUs from the command line.",
         epilog="Begin with `gru-np train`: it learns from Python's own standard library.",
@@ -118,8 +125,9 @@ def build_parser() -> argparse.ArgumentParser:
         "gru-np gradcheck --method taylor",
     )  # fmt: skip
     sub.add_argument("--method", choices=["complex", "central", "taylor"], default="complex")
-    sub.add_argument("--units", type=int, default=5, help="size of the GRU (5)")
-    sub.add_argument("--seed", type=int, default=0)
+    units = _options.integer(1, 1000)
+    sub.add_argument("--units", type=units, default=5, help="size of the GRU (5)")
+    sub.add_argument("--seed", type=_options.seed, default=0)
 
     sub = command(
         "convert", convert, "Move a model between gru_np, PyTorch, Keras, ONNX.",
@@ -141,7 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
         "gru-np export book.safetensors book_model.py",
     )  # fmt: skip
     write.add_checkpoint(sub)
-    sub.add_argument("target", metavar="FILE.py", help="the Python file to write")
+    sub.add_argument(
+        "target", metavar="FILE.py", type=_options.output, help="the Python file to write"
+    )
 
     command(
         "warmup", warmup, "Compile every kernel now, into the disk cache, as for an image.",
@@ -167,7 +177,8 @@ def gradcheck(args: argparse.Namespace) -> int:
         for array in model.params.values():
             array[...] = rng.standard_normal(array.shape) / 2
         report = check_gradients(model, ids[:, :-1], ids[:, 1:], method=args.method)
-        say(f"Reset {'after' if reset_after else 'before'} the product\n{report!r}\n")
+        form = "after" if reset_after else "before"
+        _console.deliver(f"Reset {form} the product\n{report!r}\n\n")
         wrong += not report.ok
     return 1 if wrong else 0
 
@@ -180,14 +191,14 @@ def convert(args: argparse.Namespace) -> int:
     like = interop.read(args.like) if args.like else None
     model = interop.read(args.source, like)
     interop.write(model, args.target)
-    say(f"{args.target}: {model.count_params():,} parameters")
+    _console.say(f"{args.target}: {model.count_params():,} parameters")
     return 0
 
 
 def export(args: argparse.Namespace) -> int:
     """Write the model as one Python file."""
     interop.export_standalone(Sequential.load(args.checkpoint), args.target)
-    say(f"{args.target}: check it with\n  python {args.target}")
+    _console.say(f"{args.target}: check it with\n  python {args.target}")
     return 0
 
 
@@ -196,5 +207,5 @@ def warmup(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     if not kernels.warmup():
         raise ValueError("numba is not installed, or GRU_NP_KERNELS is 0: nothing to compile")
-    say(f"All kernels are ready, after {time.perf_counter() - began:.1f} s")
+    _console.say(f"All kernels are ready, after {time.perf_counter() - began:.1f} s")
     return 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_np import (
     _beside,
+    _console,
     health,
     kernels,
     losses,
@@ -25,9 +26,9 @@ from gru_np import (
 )
 from gru_np._aliases import Array, Generator, Gradients, Shape
 from gru_np._checks import require_choice, require_count, spell
+from gru_np._console import MovingLine
 from gru_np._intake import REAL, as_array, as_floats, as_weights
 from gru_np.callbacks import Callback, CallbackList, History, Progress
-from gru_np.callbacks.progress import moving_line
 from gru_np.data import Dataset, split_validation
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
 from gru_np.training import States, TrainingProgress
@@ -464,7 +465,7 @@ class Sequential:
         if resume is not None:
             saving.restore_training(self, resume, watchers, len(data))
         self.history, self.callbacks = history, watchers
-        level = (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
+        level = (1 if _console.is_terminal() else 2) if verbose == "auto" else int(verbose)
         line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
         tell = CallbackList(
             [*watchers, *([line] if level else [])],
@@ -594,8 +595,8 @@ class Sequential:
         self._reset_trackers()
         states: States | None = None
         data = Dataset(x, y, weight, batch_size, tbptt)
-        line = moving_line(title, len(data), sys.stderr, delay=2) if title else None
-        for batch in data.batches():
+        line = MovingLine(title, len(data), sys.stderr, delay=2) if title else None
+        for number, batch in enumerate(data.batches(), start=1):
             down = self._forward(
                 batch.x, states=None if batch.fresh else states, fused=True, inference=True
             )
@@ -603,7 +604,7 @@ class Sequential:
             self._track(value, down, batch.y, batch.weight)
             states = None if tbptt is None else down.states
             if line is not None:
-                line.update()
+                line.move_to(number)
         if line is not None:
             line.close()
         logs = self._logs()
@@ -931,7 +932,7 @@ def _batch_size(who: str, given: int | None) -> int:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    _console.show(text + "\n")
 
 
 def _scalar_or_list(logs: dict[str, float]) -> Any:

@@ -135,11 +135,13 @@ def test_next_lists_probabilities_in_falling_order(trained, capsys):
 
 def test_evaluate_reads_the_held_out_part_or_another_text(trained, book, capsys):
     path, _ = trained
-    for extra in ([], ["--text", str(book)]):
+    for extra in (["--text", str(book), "--held-out"], ["--text", str(book)]):
         assert cli.main(["evaluate", str(path), *extra]) == 0
         assert re.fullmatch(
             r"[\d,]+ tokens: \d\.\d+ nats = \d\.\d+ bits per character\n", capsys.readouterr().out
         )
+    assert cli.main(["evaluate", str(path)]) == 2  # the file names its text, which is no reason
+    assert "--text must name what to read" in capsys.readouterr().err
 
 
 def test_what_is_not_in_the_vocabulary_is_counted(trained, tmp_path, capsys):
@@ -268,28 +270,37 @@ def test_bad_text_gets_one_sentence_and_status_2(content, message, tmp_path, cap
     ("args", "message"),
     [
         (["generate", "nowhere"], "no such file"),
-        (["generate", "{model}", "--temperature", "-1"], "temperature"),
-        (["generate", "{model}", "--top-p", "2"], "top_p"),
-        (["next", "the", "--checkpoint", "{model}", "--k", "0"], "k must be at least 1"),
+        (["generate", "{model}", "--temperature", "-1"], "--temperature must be at least 0"),
+        (["generate", "{model}", "--top-p", "2"], "--top-p must be above 0 and at most 1, got 2"),
+        (["next", "the", "--checkpoint", "{model}", "--k", "0"], "--k must be at least 1"),
         (["evaluate", "{book}"], "book.txt"),
         (["train", "--resume", "--checkpoint", "{book}"], "book.txt"),
-        (["train", "--text", "{book}", "--units", "0"], "units must be at least 1"),
+        (["train", "--text", "{book}", "--units", "0"], "--units must be at least 1"),
         (["train", "--text", "{book}", "--validation", "2"], "--validation"),
         (["train", "--text", "{book}", "--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["train", "--text", "{book}", "--batch-size", "-3"], "--batch-size must be at least 1"),
         (["train", "--text", "{book}", "--layers", "0"], "--layers must be at least 1, got 0"),
         (["train", "--text", "{book}", "--length", "0"], "--length must be at least 1, got 0"),
         (["train", "--text", "{book}", "--learning-rate", "nan"], "--learning-rate must be"),
-        (["train", "--text", "{book}", "--dropout", "1"], "rate must be in [0, 1), got 1.0"),
-        (["train", "--text", "{book}", "--average", "1"], "momentum must be in [0, 1), got 1"),
+        (
+            ["train", "--text", "{book}", "--dropout", "1"],
+            "--dropout must be at least 0 and below 1, got 1",
+        ),
+        (
+            ["train", "--text", "{book}", "--average", "1"],
+            "--average must be at least 0 and below 1",
+        ),
         (["train", "--text", "{book}", "--seed", "-1"], "--seed must be at least 0"),
         (["train", "--text", "{book}", "--vectors", "{book}"], "add --tokens word"),
         (["train", "--resume", "--checkpoint", "{model}", "--epochs", "3"], "epochs of the run, 2"),
-        (["generate", "{model}", "--min-p", "2"], "min_p"),
-        (["generate", "{model}", "--repetition-penalty", "0"], "repetition_penalty"),
+        (["generate", "{model}", "--min-p", "2"], "--min-p must be"),
+        (
+            ["generate", "{model}", "--repetition-penalty", "0"],
+            "--repetition-penalty must be above 0",
+        ),
         (["generate", "{model}", "--allowed", "日"], "no token of the vocabulary may be written"),
-        (["generate", "{model}", "--length", "-1"], "length must not be negative"),
-        (["generate", "{model}", "--beams", "0"], "beam_width"),
+        (["generate", "{model}", "--length", "-1"], "--length must be at least 0"),
+        (["generate", "{model}", "--beams", "0"], "--beams must be at least 1"),
         (["generate", "{model}", "--beams", "2", "--stop", "x"], "--stop is not for --beams"),
         (["generate", "{model}", "--end", "x"], "--end is for --beams"),
         (["generate", "{model}", "--interactive", "--prompt", "x"], "neither --prompt nor --beams"),

@@ -17,8 +17,11 @@ ORDER = [
     [
         "_aliases",
         "_checks",
+        "_console",
+        "_files",
         "_intake",
         "_named",
+        "_options",
         "_plotting",
         "_positions",
         "_replace",

@@ -1,8 +1,8 @@
 """What to do about a step whose loss or gradient is NaN or infinite."""
 
-import sys
 from typing import Any
 
+from gru_np import _console
 from gru_np.callbacks.base import Callback, Logs
 
 
@@ -20,7 +20,7 @@ class TerminateOnNaN(Callback):
 
     def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
         """Say where it came from, and stop."""
-        sys.stdout.write(f"Batch {batch}: {error}\n")
+        _console.show(f"Batch {batch}: {error}\n")
         self.model.stop_training = True
         return True
 

@@ -1,9 +1,9 @@
 """What watches one number: early stopping, a falling learning rate; the base of checkpoints."""
 
 import math
-import sys
 from typing import Any
 
+from gru_np import _console
 from gru_np._checks import require_choice
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.history import spell_number
@@ -119,7 +119,7 @@ class EarlyStopping(Monitor):
     def on_train_end(self, logs: Logs) -> None:
         """Put the best weights back."""
         if self.stopped_epoch and self.verbose:
-            sys.stdout.write(
+            _console.show(
                 f"Epoch {self.stopped_epoch + 1}: early stopping; "
                 f"best {self.monitor} {spell_number(self.best or math.nan)} "
                 f"in epoch {self.best_epoch + 1}\n"
@@ -213,7 +213,7 @@ class ReduceLROnPlateau(Monitor):
             self.cooling, self.wait = self.cooldown, 0
             if self.verbose:
                 rate = self.model.optimizer.learning_rate
-                sys.stdout.write(f"Epoch {epoch + 1}: learning rate lowered to {rate:g}\n")
+                _console.show(f"Epoch {epoch + 1}: learning rate lowered to {rate:g}\n")
 
     def get_state(self) -> dict[str, Any]:
         """Give the best so far and the counters."""

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from typing import IO, Any
+from typing import IO
 
+from gru_np import _console, kernels
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.history import spell_logs
 
@@ -14,7 +15,8 @@ class Progress(Callback):
     Parameters
     ----------
     unit : str
-        What is counted: "samples" or "tokens".
+        What is counted: "samples" or "tokens". Their number a second leaves out what the epoch
+        spent on compiling kernels.
     bar : bool
         Whether to move.
     stream : text file, optional
@@ -36,39 +38,43 @@ class Progress(Callback):
         self.stream = stream
         self.bar = bar
         self.count = 0  # samples or tokens of this epoch, told by the model
-        self._line: Any = None
+        self._line: _console.MovingLine | None = None
         self._began = 0.0
+        self._compiled = 0.0  # seconds that the process had spent on compiling by then
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """Begin a line."""
         self.count, self._began = 0, time.perf_counter()
+        self._compiled = kernels.compiling_seconds()
         if self.bar:
-            self._line = moving_line(
-                f"Epoch {epoch + 1}/{self.params['epochs']}", self.params["steps"], self.stream
+            self._line = _console.MovingLine(
+                f"Epoch {epoch + 1}/{self.params['epochs']}",
+                self.params["steps"],
+                sys.stdout if self.stream is None else self.stream,
             )
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Move the line."""
         if self._line is not None:
-            self._line.set_postfix_str(f"{spell_logs(logs)} - {self._speed()}", refresh=False)
-            self._line.update(batch + 1 - self._line.n)
+            self._line.describe(f"{spell_logs(logs)} - {self._speed()}")
+            self._line.move_to(batch + 1)
 
     def on_test_begin(self, logs: Logs) -> None:
         """Say what takes the time now."""
         if self._line is not None:
-            self._line.set_postfix_str("validating")
+            self._line.describe("validating", at_once=True)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """End the line with the numbers of the epoch."""
         self._close()
-        seconds = time.perf_counter() - self._began
+        seconds, compiling = time.perf_counter() - self._began, self._compiling()
+        of_it = f" ({compiling:.1f}s compiling)" if compiling >= 0.05 else ""
         speed = f" - {self._speed()}" if self.count else ""
-        out = self.stream or sys.stdout
-        out.write(
-            f"Epoch {epoch + 1}/{self.params['epochs']} - {seconds:.1f}s{speed} - "
-            f"{spell_logs(logs)}\n"
+        _console.show(
+            f"Epoch {epoch + 1}/{self.params['epochs']} - {seconds:.1f}s{of_it}{speed} - "
+            f"{spell_logs(logs)}\n",
+            self.stream,
         )
-        out.flush()
 
     def on_train_end(self, logs: Logs) -> None:
         """Leave the terminal tidy when training stopped in mid-epoch."""
@@ -83,21 +89,12 @@ class Progress(Callback):
             self._line.close()
             self._line = None
 
+    def _compiling(self) -> float:
+        return kernels.compiling_seconds() - self._compiled
+
     def _speed(self) -> str:
-        speed = self.count / max(time.perf_counter() - self._began, 1e-9)
+        # Kernels are compiled at their first use on a machine: that says nothing about speed.
+        seconds = time.perf_counter() - self._began - self._compiling()
+        speed = self.count / max(seconds, 1e-9)
         amount = f"{speed / 1000:.1f}k" if speed >= 1000 else f"{speed:.0f}"
         return f"{amount} {self.unit}/s"
-
-
-def moving_line(title: str, total: int, stream: IO[str] | None, delay: float = 0) -> Any:
-    """Give a tqdm line, shown after `delay` seconds, or None where tqdm is not installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(
-        total=total, desc=title, file=stream or sys.stdout, leave=False, dynamic_ncols=True,
-        delay=delay, disable=None if delay else False,  # None: silent where no terminal is
-        bar_format="{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} "
-        "[{elapsed}<{remaining}] {postfix}",
-    )  # fmt: skip

@@ -1,12 +1,14 @@
 """What keeps a run safe: checkpoints, and a clean end when a signal asks for one."""
 
+import re
 import signal
-import sys
+import string
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gru_np import _console
 from gru_np._checks import require_count
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.monitors import Monitor
@@ -19,7 +21,8 @@ class ModelCheckpoint(Monitor):
     Parameters
     ----------
     filepath : str or path
-        Where to; "{epoch:02d}" and the names of the logs are filled in.
+        Where to; "{epoch:02d}", "{batch}" (done of the epoch) and the names of the logs are filled
+        in. "{{" and "}}" are braces.
     monitor : str
         The number that decides what is best.
     verbose : int
@@ -34,9 +37,13 @@ class ModelCheckpoint(Monitor):
         The value to beat at first.
     keep : int, optional
         Keep the last so many files that this callback wrote and remove older ones; None keeps all.
+        After `fit(resume=...)` only files whose names `filepath` makes are removed, whatever the
+        resumed file lists.
 
     Raises
     ------
+    ValueError
+        If `filepath` names no file, or has a field that is not a plain name.
     OSError
         If a file cannot be written, as on a full disk; the message names the last good one.
 
@@ -69,6 +76,7 @@ class ModelCheckpoint(Monitor):
             )
         require_own_path("ModelCheckpoint", filepath)
         self.filepath = str(filepath)
+        self._made = _pattern(self.filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_freq = save_freq
@@ -93,7 +101,15 @@ class ModelCheckpoint(Monitor):
             if not self.is_better(value, self.best):
                 return
             self.best = value
-        path = self.filepath.format(epoch=epoch + 1, **logs)
+        batch = self.model.progress.batch or self.params["steps"]
+        fields = {**logs, "epoch": epoch + 1, "batch": batch}
+        try:
+            path = self.filepath.format(**fields)
+        except KeyError as error:
+            raise ValueError(
+                f"ModelCheckpoint: filepath must have fields among {', '.join(fields)}, got "
+                f"{self.filepath!r}"
+            ) from error
         last = self._written[-1] if self._written else ""
         before = [other for other in self._written if other != path]
         self._written = [*before, path]
@@ -108,21 +124,53 @@ class ModelCheckpoint(Monitor):
             with suppress(OSError):  # gone already, or not ours to remove
                 Path(other).unlink()
         if self.verbose:
-            sys.stdout.write(f"Epoch {epoch + 1}: saved {path}\n")
+            _console.say(f"Epoch {epoch + 1}: saved {path}")
 
     def get_state(self) -> dict[str, Any]:
         """Give the best so far, and which files to keep."""
         return {"best": self.best, "written": self._written}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take them back."""
-        self.best, self._written = state["best"], list(state.get("written", ()))
+        """Take them back; a file says what was written, so it is not believed: see `keep`."""
+        written = state.get("written", ())
+        self.best, self._written = state["best"], [p for p in written if self._made.fullmatch(p)]
+
+
+# What a number looks like in a name, by any format: 007, -1.5e-03, 1,000, 12.5%, nan.
+_NUMBER = r" *[-+]?(?:\d[\d_,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf|NAN|INF)%? *"
+
+
+def _pattern(filepath: str) -> re.Pattern[str]:
+    """Give what all paths match that a template makes, or say what is wrong with it."""
+    if not Path(filepath).name or filepath.endswith(("/", "\\")) or Path(filepath).is_dir():
+        raise ValueError(f"ModelCheckpoint: filepath must name a file, got {filepath!r}")
+    pattern = ""
+    try:
+        for text, field, spec, conversion in string.Formatter().parse(filepath):
+            pattern += re.escape(text)
+            if field is not None:
+                if not field.isidentifier() or conversion or "{" in (spec or ""):
+                    raise ValueError(f"{{{field}}} is no name")
+                pattern += _NUMBER
+    except ValueError as error:
+        raise ValueError(
+            'ModelCheckpoint: filepath must have fields like "{epoch:02d}", and "{{" for a brace, '
+            f"got {filepath!r} ({error})"
+        ) from None
+    return re.compile(pattern)
+
+
+def literal(path: Any) -> str:
+    """Give a path as a `filepath` that makes this path and no other."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 class StopOnSignal(Callback):
-    """End training cleanly after the step under way when Ctrl-C or SIGTERM asks for it, and save.
+    """End training cleanly after the step under way when a signal asks for it, and save.
 
-    A second signal does what it would do without this. Signals are only heard in the main thread.
+    Signals are Ctrl-C, SIGTERM, and SIGHUP, of a terminal that was closed; one that the process
+    was started to ignore, as SIGHUP by `nohup`, stays ignored. A second Ctrl-C or SIGTERM does what
+    it would do without this. Signals are only heard in the main thread.
 
     Parameters
     ----------
@@ -154,12 +202,17 @@ class StopOnSignal(Callback):
         """Listen."""
         self.stopped = 0
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._hear)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # None is a handler that was not set by Python, and could not be put back.
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._handlers[number] = signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: Any) -> None:
         self.stopped = number
-        signal.signal(number, self._handlers[number])
+        # A closed terminal may send its signal twice, and nobody is there to mean it.
+        if number != getattr(signal, "SIGHUP", None):
+            signal.signal(number, self._handlers[number])
 
     def on_train_end(self, logs: Logs) -> None:
         """Put the handlers back."""

@@ -1,10 +1,10 @@
 """The command `gru-np gates`: a text, and what the gates of a trained model did with it."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from gru_np import _console, _options
 from gru_np.gates.plots import SIGNALS, plot_gates, plot_unit
 from gru_np.gates.readings import only_layer, recurrent_layers
 from gru_np.gates.trace import trace
@@ -16,14 +16,22 @@ LONGEST = 2000  # tokens in one picture of a text; maps of gates become stripes 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `run` reads, but for the checkpoint itself."""
     parser.add_argument("--text", required=True, metavar="TEXT", help="what the model is to read")
-    parser.add_argument("--out", default="gates.png", metavar="FILE", help="picture (gates.png)")
+    parser.add_argument(
+        "--out",
+        default="gates.png",
+        metavar="FILE",
+        type=_options.output,
+        help="picture (gates.png)",
+    )
     parser.add_argument("--layer", help="which GRU, if there are several (the last)")
     parser.add_argument(
         "--show", nargs="+", choices=list(SIGNALS), default=["r", "z", "h"], metavar="SIGNAL",
         help="r, z, n, h: one map for each (r z h)",
     )  # fmt: skip
     parser.add_argument(
-        "--unit", type=int, help="colour the text by this unit's state, or its one SIGNAL"
+        "--unit",
+        type=_options.integer(0),
+        help="colour the text by this unit's state, or its one SIGNAL",
     )
 
 
@@ -45,5 +53,5 @@ def run(args: argparse.Namespace, load: Callable[[str], Sequential]) -> int:
         # The state, unless another signal was asked for.
         axes = plot_unit(read, args.unit, args.show[0] if len(args.show) == 1 else "h")
     axes.figure.savefig(args.out, dpi=150)
-    sys.stdout.write(f"The picture is in {args.out}\n")
+    _console.say(f"The picture is in {args.out}")
     return 0

@@ -25,6 +25,7 @@ __all__ = [
     "available",
     "averages",
     "chosen_for",
+    "compiling_seconds",
     "ctc_loss",
     "dense_cross_entropy",
     "embedding_gradient",
@@ -219,6 +220,12 @@ def ctc_loss(
 
         return ctc.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
     return ctc_in_numpy.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
+
+
+def compiling_seconds() -> float:
+    """Give how long this process has spent on compiling kernels, as at their very first use."""
+    jit = sys.modules.get("gru_np.kernels._jit")
+    return 0.0 if jit is None else float(jit.COMPILING.seconds)
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:

@@ -8,10 +8,12 @@ anew. Only entries are cached; what they call is compiled into them.
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from types import CellType, FunctionType
 
 from numba import njit, types
+from numba.core import event
 
 
 def sources_digest() -> int:
@@ -30,6 +32,29 @@ DIGEST = sources_digest()
 
 # fastmath stays off: bits must not depend on how LLVM rearranges (see vector.py)
 OPTIONS = {"error_model": "numpy", "nogil": True}
+
+
+class _Clock(event.Listener):
+    """How long numba has compiled in this process, in seconds; what comes from a cache is free."""
+
+    def __init__(self):
+        self.seconds, self.depth, self.began = 0.0, 0, 0.0
+
+    def on_start(self, event):
+        """One compilation may need another."""
+        if self.depth == 0:
+            self.began = time.perf_counter()
+        self.depth += 1
+
+    def on_end(self, event):
+        """Count the outermost."""
+        self.depth -= 1
+        if self.depth == 0:
+            self.seconds += time.perf_counter() - self.began
+
+
+COMPILING = _Clock()
+event.register("numba:compile", COMPILING)
 
 
 def inner(function):

@@ -2,12 +2,12 @@
 
 import argparse
 import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gru_np import _console
 from gru_np.saving import require_own_path
 from gru_np.series.backtest import Report, backtest
 from gru_np.series.csvfile import read_csv
@@ -74,32 +74,34 @@ def run(args: argparse.Namespace) -> int:
             f"--target must be {' '.join(forecaster.targets)}, what {args.model} was trained for"
         )
     data = _read(args, forecaster)
-    _say(repr(data))
+    _console.say(repr(data))
     for note in data.notes:
-        _say(f"Note: {note}")
+        _console.say(f"Note: {note}")
     if forecaster is None:
         forecaster = _asked(args, data)
         targets = [data[name] for name in forecaster.targets]
         known = np.flatnonzero(~np.isnan(targets).all(axis=0))
         stop = split(data.rows(0, int(known[-1]) + 1), 0, args.test).train
-        forecaster.fit(data, stop=stop, verbose=2 if sys.stdout.isatty() else 0)
-        _say(_training(forecaster))
+        forecaster.fit(data, stop=stop, verbose=2 if _console.is_terminal() else 0)
+        _console.say(_training(forecaster))
         report: Report | None = backtest(forecaster, data, stop - 1, args.stride, args.refit_every)
     else:
         report = _judge(forecaster, data, args.stride)
     if report is not None:
-        _say(f"\n{report}\n")
+        _console.say(f"\n{report}\n")
     forecast = forecaster.forecast(data)
-    _say(_shown(forecast, args.interval))
+    _console.say(_shown(forecast, args.interval))
     if args.save:
         forecaster.save(args.save)
-        _say(f"The model is in {args.save}; use it with gru-np forecast CSV --model {args.save}")
+        _console.say(
+            f"The model is in {args.save}; use it with gru-np forecast CSV --model {args.save}"
+        )
     if args.output:
         forecast.to_csv(args.output, args.interval)
-        _say(f"The forecast is in {args.output}")
+        _console.say(f"The forecast is in {args.output}")
     if args.plot:
         _plot(args.plot, forecast, data, report)
-        _say(f"The picture is in {args.plot}")
+        _console.say(f"The picture is in {args.plot}")
     return 0
 
 
@@ -123,7 +125,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _read(args: argparse.Namespace, forecaster: Forecaster | None) -> Series:
     if args.demo:
-        _say("The Mackey-Glass equation, tau = 17, integrated here: chaos, forecast for a while.")
+        _console.say(
+            "The Mackey-Glass equation, tau = 17, integrated here: chaos, forecast for a while."
+        )
         return mackey_glass(1500)
     columns = forecaster.columns if forecaster else [*args.target, *args.past, *args.known]
     if len(set(columns)) < len(columns):
@@ -165,7 +169,7 @@ def _judge(forecaster: Forecaster, data: Series, stride: int) -> Report | None:
     try:
         return backtest(forecaster, data, None, stride)
     except ValueError as error:
-        _say(f"Not judged: {str(error).removeprefix('backtest: ')}")
+        _console.say(f"Not judged: {str(error).removeprefix('backtest: ')}")
         return None
 
 
@@ -200,8 +204,3 @@ def _pyplot() -> Any:
         raise ValueError("--plot needs matplotlib; pip install 'gru_np[plot]'") from None
     matplotlib.use("agg")
     return importlib.import_module("matplotlib.pyplot")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

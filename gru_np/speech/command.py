@@ -5,12 +5,12 @@ writes to standard output, and leaves bad input to raise ValueError, whose messa
 """
 
 import argparse
-import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from gru_np import _console
 from gru_np.speech import dialling
 from gru_np.speech.alphabet import UNITS, Alphabet
 from gru_np.speech.audio import AudioFile, read_audio
@@ -23,11 +23,6 @@ from gru_np.speech.transcriber import Training, Transcriber
 
 CHECKPOINT = "speech.safetensors"
 BEAM = 16  # prefixes, where a language model is given and no number
-
-
-def _say(line: str = "") -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 # ------------------------------------------------------------------------------------ transcribe
@@ -86,14 +81,14 @@ directory
     for path in args.audio:
         name = f"{path}: " if len(args.audio) > 1 else ""
         if args.stream:
-            sys.stdout.write(name)
+            _console.deliver(name)
             transcript = _stream(transcriber, path)
         else:
             transcript = transcriber.transcribe(path, **search)
-            _say(name + transcript.text)
+            _console.say(name + transcript.text)
         if args.times:
             for word in transcript.words:
-                _say(f"  {word.begin:8.2f} {word.end:8.2f}  {word.text}")
+                _console.say(f"  {word.begin:8.2f} {word.end:8.2f}  {word.text}")
     if args.plot:
         _plot(transcriber, args.audio[0], args.plot)
     return 0
@@ -115,22 +110,22 @@ def _search(args: argparse.Namespace, transcriber: Transcriber) -> dict[str, Any
 def _stream(transcriber: Transcriber, path: Any) -> Any:
     """Write the text of a file piece by piece, as it becomes known; the latency beside it."""
     stream = transcriber.stream()
-    sys.stderr.write(f"(a time step is decided {stream.latency * 1000:.0f} ms after it began)\n")
+    delay = f"(a time step is decided {stream.latency * 1000:.0f} ms after it began)"
+    _console.remark(delay)
     with AudioFile(path) as file:
         from gru_np.speech.audio import require_rate
 
         require_rate(path, file.rate, transcriber.features.rate)
         for block in file.blocks(0.25):
-            sys.stdout.write(stream.feed(block))
-            sys.stdout.flush()
-    _say(stream.finish())
+            _console.deliver(stream.feed(block))
+    _console.say(stream.finish())
     return stream.transcript
 
 
 def _plot(transcriber: Transcriber, sound: Any, path: str) -> None:
     axes = plot_posteriors(transcriber, sound)
     axes[0].figure.savefig(path, dpi=150)
-    _say(f"The posteriors are drawn in {path}")
+    _console.say(f"The posteriors are drawn in {path}")
 
 
 # ------------------------------------------------------------------------------------------ demo
@@ -142,32 +137,36 @@ def demo(seed: int = 0, plot: str | None = None) -> int:
     numbers = [dialling.random_number(rng) for _ in range(dialling.TRAINING_CALLS)]
     calls = [dialling.dial(number, rng) for number in numbers]
     minutes = sum(map(len, calls)) / dialling.RATE / 60
-    _say(f"Synthesised {len(calls)} calls, {minutes:.1f} minutes of dialling tones in noise.")
-    _say("Features: our own NumPy log-spectrogram, so no extra package is needed.")
+    _console.say(
+        f"Synthesised {len(calls)} calls, {minutes:.1f} minutes of dialling tones in noise."
+    )
+    _console.say("Features: our own NumPy log-spectrogram, so no extra package is needed.")
     transcriber = dialling.untrained(calls, seed)
-    _say(f"Training {transcriber.model.count_params():,} parameters with CTC:")
+    _console.say(f"Training {transcriber.model.count_params():,} parameters with CTC:")
     began = time.perf_counter()
     transcriber.fit(
         [transcriber.features(call) for call in calls],
         numbers,
         dialling.TRAINING,
-        lambda epoch, loss: _say(f"  epoch {epoch:2d}  loss {loss:7.3f} nats a call"),
+        lambda epoch, loss: _console.say(f"  epoch {epoch:2d}  loss {loss:7.3f} nats a call"),
     )
-    _say(f"Trained in {time.perf_counter() - began:.1f} s.")
+    _console.say(f"Trained in {time.perf_counter() - began:.1f} s.")
 
     known = set(numbers)
     while (number := dialling.random_number(rng, 8, 12)) in known:
         pass
     call = dialling.dial(number, rng)
     stream = transcriber.stream()
-    _say(f"\nAn unseen call of {len(call) / dialling.RATE:.2f} s, heard in pieces of 0.1 s:")
+    _console.say(
+        f"\nAn unseen call of {len(call) / dialling.RATE:.2f} s, heard in pieces of 0.1 s:"
+    )
     pieces = [stream.feed(call[i : i + 800]) for i in range(0, len(call), 800)]
-    _say(f"  dialled   {number}\n  heard     {''.join(pieces) + stream.finish()}")
-    _say(f"  {stream.latency * 1000:.0f} ms of sound are needed to decide on a time step")
+    _console.say(f"  dialled   {number}\n  heard     {''.join(pieces) + stream.finish()}")
+    _console.say(f"  {stream.latency * 1000:.0f} ms of sound are needed to decide on a time step")
     unseen = [dialling.random_number(rng) for _ in range(50)]
     sounds = [dialling.dial(other, rng) for other in unseen]
     right = sum(transcriber.transcribe(s).text == n for s, n in zip(sounds, unseen, strict=True))
-    _say(f"  and {right} of 50 more calls without any error")
+    _console.say(f"  and {right} of 50 more calls without any error")
     if plot:
         _plot(transcriber, call, plot)
     return 0
@@ -251,7 +250,7 @@ each sound file: name, tab, transcript
         )
     features = transcriber.features
     seconds = sum(len(sound.samples) / sound.rate for sound in sounds.values())
-    _say(
+    _console.say(
         f"{len(train)} recordings to learn from, {len(held_out)} held out, {seconds / 60:.1f} "
         f"minutes at {rates[0]} Hz; {len(transcriber.alphabet.symbols)} symbols"
     )
@@ -267,12 +266,12 @@ each sound file: name, tab, transcript
         line = f"epoch {epoch:3d}/{args.epochs}  loss {loss:8.3f} nats an utterance"
         if held_out and (epoch % 5 == 0 or epoch == args.epochs):
             line += "  held out: " + _measure(transcriber, held_out, inputs)
-        _say(f"{line}  {time.perf_counter() - began:6.0f} s")
+        _console.say(f"{line}  {time.perf_counter() - began:6.0f} s")
 
     transcriber.fit(
         [inputs[u] for u in train], [u.text for u in train], training, report, args.model
     )
-    _say(
+    _console.say(
         f"The model is in {args.model}; let it listen with\n"
         f"  gru-np transcribe FILE --model {args.model}"
     )

@@ -8,6 +8,8 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
+from gru_np._files import read_input
+
 # Top-level modules of the standard library that are one file of readable code or prose: no tables
 # (encodings, locale, opcode), no stubs, none removed by Python 3.14. A module that is missing, or
 # has become a package, is skipped.
@@ -57,8 +59,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
     FileNotFoundError, IsADirectoryError, OSError
         If the file cannot be read.
     ValueError
-        If it is empty, holds a single character, or is not text: a NUL byte, or bytes that are not
-        UTF-8, with the offset.
+        If it is a device, a pipe that nobody writes to, or larger than 2 GiB; if it is empty,
+        holds a single character, or is not text: a NUL byte, or bytes that are not UTF-8, with the
+        offset.
 
     Examples
     --------
@@ -72,17 +75,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     'naïve\n'
     """
     name = os.fspath(path)
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: there is no such file") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{name}: this is a directory; name a text file") from None
-    except OSError as error:
-        # Windows reports a directory as a refused permission.
-        if Path(path).is_dir():
-            raise IsADirectoryError(f"{name}: this is a directory; name a text file") from None
-        raise type(error)(f"{name}: cannot be read: {error.strerror or error}") from None
+    data = read_input(path)
     if not data:
         raise ValueError(f"{name}: the file is empty; a text of at least two characters is needed")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

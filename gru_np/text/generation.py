@@ -43,8 +43,8 @@ def generate(
     model : object
         With `step`, and a `tokenizer` unless one is given.
     prompt : str
-        What to continue; it is not repeated. Empty: as after a newline, or if the vocabulary has
-        none, after its most frequent token.
+        What to continue; it is not repeated. Empty: as after three newlines, or if the vocabulary
+        has none, after its most frequent token.
     length : int, optional
         The most tokens to write; None goes on until a stop string, or for ever.
     temperature, top_k, top_p, min_p, repetition_penalty

@@ -1,10 +1,14 @@
 """gru-np train: a language model from text files, on a run that survives interruptions."""
 
 import argparse
+import hashlib
 import math
+import os
+import shlex
 from typing import Any
 
-from gru_np import text
+from gru_np import _options, text
+from gru_np._console import say
 from gru_np.callbacks import (
     AverageWeights,
     Callback,
@@ -14,20 +18,29 @@ from gru_np.callbacks import (
     StopOnSignal,
     TrainingHealth,
 )
+from gru_np.callbacks.saving import literal
 from gru_np.layers import GRU, Dense, Dropout, Embedding
 from gru_np.model import Sequential
 from gru_np.optimizers import AdamW
 from gru_np.schedules import CosineDecay
-from gru_np.text.write_command import CHECKPOINT, corpus, say, spell_nats
+from gru_np.text.write_command import CHECKPOINT, corpus, spell_nats
 
 SUMMARY = "Train a language model; without --text, on Python's standard library."
 EXAMPLE = "gru-np train --text book.txt --units 384 --epochs 8 --checkpoint book.safetensors"
 
-# Settings of the run beside those of the model, which `--resume` takes from the checkpoint.
-OF_THE_RUN = (
-    "text", "tokens", "epochs", "batch_size", "length", "validation", "samples", "average", "best",
-    "log", "skip_nan",
-)  # fmt: skip
+# Settings of the run beside those of the model, which `--resume` takes from the checkpoint. Paths
+# are not among them: a file must not say what is read or overwritten.
+OF_THE_RUN = {
+    "tokens": ("char", "word"),
+    "epochs": _options.integer(1, 10**6),
+    "batch_size": _options.integer(1, 10**6),
+    "length": _options.integer(1, 10**6),
+    "validation": _options.share,
+    "samples": _options.integer(0, 10**6),
+    "average": (_options.rate, None),
+    "skip_nan": (False, True),
+}
+PATHS = ("text", "log", "best")  # noted all the same, to ask for those that a resumed run needs
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -36,14 +49,22 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--tokens", choices=["char", "word"], default="char", help="what a token is (char)"
     )
-    sub.add_argument("--vocabulary", type=int, default=10_000, help="words kept (10000)")
-    sub.add_argument("--validation", type=float, default=0.05, help="share of --text held out")
-    sub.add_argument("--seed", type=int, default=0, help="decides everything random (0)")
+    sub.add_argument(
+        "--vocabulary", type=_options.integer(1, 10**7), default=10_000, help="words kept (10000)"
+    )
+    sub.add_argument(
+        "--validation", type=OF_THE_RUN["validation"], default=0.05, help="share of --text held out"
+    )
+    sub.add_argument("--seed", type=_options.seed, default=0, help="decides everything random (0)")
 
     model = sub.add_argument_group("the model")
-    model.add_argument("--units", type=int, default=256, help="size of each GRU (256)")
-    model.add_argument("--layers", type=int, default=1, help="GRUs on top of each other (1)")
-    model.add_argument("--embedding", type=int, default=64, help="size of a token's vector (64)")
+    model.add_argument("--units", type=_options.size, default=256, help="size of each GRU (256)")
+    model.add_argument(
+        "--layers", type=_options.depth, default=1, help="GRUs on top of each other (1)"
+    )
+    model.add_argument(
+        "--embedding", type=_options.size, default=64, help="size of a token's vector (64)"
+    )
     model.add_argument(
         "--vectors", metavar="FILE", help="first vectors of words: word2vec, GloVe or FastText text"
     )
@@ -53,36 +74,69 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 
     training = sub.add_argument_group("training")
     training.add_argument(
-        "--epochs", type=int, default=None, help="times over the text (1; own text 8)"
-    )
-    training.add_argument("--batch-size", type=int, default=32, help="streams side by side (32)")
-    training.add_argument("--length", type=int, default=64, help="steps of truncated BPTT (64)")
-    training.add_argument("--learning-rate", type=float, default=4e-3, help="highest rate of Adam")
-    training.add_argument("--dropout", type=float, default=0.0, help="between layers (0)")
-    training.add_argument(
-        "--recurrent-dropout", type=float, default=0.0, help="of the state, one mask over time (0)"
+        "--epochs", type=OF_THE_RUN["epochs"], help="times over the text (1; own text 8)"
     )
     training.add_argument(
-        "--embedding-dropout", type=float, default=0.0, help="of whole tokens (0)"
+        "--batch-size", type=OF_THE_RUN["batch_size"], default=32, help="streams side by side (32)"
     )
-    training.add_argument("--weight-decay", type=float, default=0.0, help="as AdamW (0)")
     training.add_argument(
-        "--average", type=float, metavar="M", help="end with an average of weights, momentum M"
+        "--length", type=OF_THE_RUN["length"], default=64, help="steps of truncated BPTT (64)"
+    )
+    training.add_argument(
+        "--learning-rate",
+        type=_options.number(0, 1000, "("),
+        default=4e-3,
+        help="highest rate of Adam",
+    )
+    training.add_argument("--dropout", type=_options.rate, default=0.0, help="between layers (0)")
+    training.add_argument(
+        "--recurrent-dropout",
+        type=_options.rate,
+        default=0.0,
+        help="of the state, one mask over time (0)",
+    )
+    training.add_argument(
+        "--embedding-dropout", type=_options.rate, default=0.0, help="of whole tokens (0)"
+    )
+    training.add_argument(
+        "--weight-decay", type=_options.number(0, 1000), default=0.0, help="as AdamW (0)"
+    )
+    training.add_argument(
+        "--average",
+        type=_options.rate,
+        metavar="M",
+        help="end with an average of weights, momentum M",
     )
 
     run = sub.add_argument_group("the run")
-    run.add_argument("--checkpoint", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
+    run.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        type=_options.output,
+        default=CHECKPOINT,
+        help=f"({CHECKPOINT})",
+    )
     run.add_argument(
         "--resume", action="store_true", help="go on with the run in --checkpoint, as it was set up"
     )
-    run.add_argument("--best", metavar="FILE", help="keep the model of the best epoch here, too")
     run.add_argument(
-        "--log", metavar="FILE", help="a JSON line an epoch, with gradient norms and stuck gates"
+        "--best",
+        metavar="FILE",
+        type=_options.output,
+        help="keep the model of the best epoch here, too",
+    )
+    run.add_argument(
+        "--log",
+        metavar="FILE",
+        type=_options.output,
+        help="a JSON line an epoch, with gradient norms and stuck gates",
     )
     run.add_argument(
         "--skip-nan", action="store_true", help="leave out a step that is NaN, rather than stop"
     )
-    run.add_argument("--samples", type=int, default=8, help="samples printed on the way (8)")
+    run.add_argument(
+        "--samples", type=OF_THE_RUN["samples"], default=8, help="samples printed on the way (8)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,8 +144,10 @@ def run(args: argparse.Namespace) -> int:
     saved = _resumed(args) if args.resume else None
     if args.epochs is None:
         args.epochs = 8 if args.text else 1
-    _require_numbers(args)
     train_text, held_out, description = corpus(args.text, args.validation)
+    args.digest = hashlib.sha256(f"{train_text}\0{held_out}".encode()).hexdigest()
+    if saved is not None and saved.extras["run"].get("digest", args.digest) != args.digest:
+        raise ValueError(f"{args.checkpoint}: its run learns from another text than {description}")
     say(f"Text: {description}")
 
     tokenizer = _tokenizer(args, train_text) if saved is None else text.tokenizer_of(saved)
@@ -109,47 +165,49 @@ def run(args: argparse.Namespace) -> int:
         resume=args.checkpoint if saved is not None else None,
     )  # fmt: skip
     if stop.stopped:
-        say(
-            f"\nStopped. Everything is in {args.checkpoint}; go on with\n"
-            f"  gru-np train --resume --checkpoint {args.checkpoint}"
-        )
+        say(f"\nStopped. Everything is in {args.checkpoint}; go on with\n  {_to_go_on(args)}")
         return 128 + stop.stopped
     scores = model.history.history["val_loss"]
     say(f"\nHeld-out text: {spell_nats(scores[-1], args.tokens)}")
     if args.best:
         say(f"The best epoch, {scores.index(min(scores)) + 1}, is in {args.best}")
     say(
-        f"The model is in {args.checkpoint}; let it write with\n  gru-np generate {args.checkpoint}"
+        f"The model is in {args.checkpoint}; let it write with\n"
+        f"  gru-np generate {shlex.quote(args.checkpoint)}"
     )
     return 0
 
 
-def _require_numbers(args: argparse.Namespace) -> None:
-    """Refuse counts and rates without a meaning by the names they have here."""
-    counts = {"epochs": 1, "batch_size": 1, "length": 1, "layers": 1, "vocabulary": 1, "seed": 0}
-    for name, least in counts.items():
-        number = getattr(args, name)
-        if number < least:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} must be at least {least}, got {number}")
-    if not 0 < args.learning_rate < math.inf:
-        raise ValueError(f"--learning-rate must be above 0 and finite, got {args.learning_rate}")
-    if not 0 < args.validation < 1:
-        raise ValueError(f"--validation must be between 0 and 1, got {args.validation}")
+def _to_go_on(args: argparse.Namespace) -> str:
+    """Give the command that resumes the run."""
+    words = ["gru-np", "train", "--resume", "--checkpoint", args.checkpoint]
+    for name in PATHS:
+        if given := getattr(args, name):
+            words += [f"--{name}", *([given] if isinstance(given, str) else given)]
+    return shlex.join(words)
 
 
 def _resumed(args: argparse.Namespace) -> Sequential:
-    """Load the run that is to go on, and take its settings."""
+    """Load the run that is to go on, and take its settings; paths are the command line's."""
     saved = Sequential.load(args.checkpoint)
-    run = saved.extras.get("run")
-    if run is None:
+    noted = saved.extras.get("run")
+    if noted is None:
         raise ValueError(f"{args.checkpoint}: it was not left by `gru-np train`")
-    for name in ("text", "epochs"):  # whose defaults are None
-        if getattr(args, name) not in (None, run[name]):
+    settings = _options.take_run(args.checkpoint, noted, OF_THE_RUN)
+    if args.epochs not in (None, settings["epochs"]):
+        raise ValueError(
+            f"--resume goes on with the epochs of the run, {settings['epochs']}; leave --epochs out"
+        )
+    for name in PATHS:
+        given, before = getattr(args, name), noted.get(name)
+        if given is None and before is not None:
             raise ValueError(
-                f"--resume goes on with the {name} of the run, {run[name]}; leave --{name} out"
+                f"--resume takes no path from a file: the run had --{name}, name it again "
+                f"(it was {before!r:.200})"
             )
-    vars(args).update(run)
+        if given is not None and before is None:
+            raise ValueError(f"--resume goes on with a run that had no --{name}; leave it out")
+    vars(args).update(settings)
     return saved
 
 
@@ -193,10 +251,35 @@ def _language_model(args: argparse.Namespace, tokenizer: Any, tokens: int) -> Se
     # Biases are few and may be large: they do not decay.
     optimizer = AdamW(rate, weight_decay=args.weight_decay, global_clipnorm=1.0, no_decay=["/b"])
     model.compile("sparse_categorical_crossentropy", optimizer)
+    _require_memory(model)
     model.build((None, None))
-    model.extras["run"] = {name: getattr(args, name) for name in OF_THE_RUN}
+    kept = (*OF_THE_RUN, *PATHS, "digest")
+    model.extras["run"] = {name: getattr(args, name) for name in kept}
     model.tokenizer = tokenizer
     return model
+
+
+def _require_memory(model: Sequential) -> None:
+    """Refuse a model that would not fit into this machine, before any of it is drawn."""
+    numbers, shape = 0, (None, None)
+    for layer in model.layers:
+        numbers += sum(math.prod(p.shape) for p in layer.parameters(shape).values())
+        shape = layer.output_shape(shape)
+    needed = 4 * numbers * model.dtype.itemsize  # weights, gradients, Adam's two averages
+    there = memory_of_the_machine()
+    if there is not None and needed > there:
+        raise ValueError(
+            f"{numbers:,} parameters need {needed / 1e9:,.1f} GB to be trained, and this machine "
+            f"has {there / 1e9:,.1f} GB of memory; lower --units, --layers or --embedding"
+        )
+
+
+def memory_of_the_machine() -> int | None:
+    """Give the bytes of memory, None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows; another name there
+        return None
 
 
 def _callbacks(args: argparse.Namespace, pieces: int) -> list[Callback]:
@@ -209,8 +292,9 @@ def _callbacks(args: argparse.Namespace, pieces: int) -> list[Callback]:
     if args.log:
         callbacks += [TrainingHealth(), JSONLogger(args.log, every=max(pieces // 10, 1))]
     if args.best:
-        callbacks.append(ModelCheckpoint(args.best, save_best_only=True))
-    return [*callbacks, ModelCheckpoint(args.checkpoint, save_freq=max(pieces // 10, 1))]
+        callbacks.append(ModelCheckpoint(literal(args.best), save_best_only=True))
+    often = max(pieces // 10, 1)
+    return [*callbacks, ModelCheckpoint(literal(args.checkpoint), save_freq=often)]
 
 
 class _Samples(Callback):

@@ -16,6 +16,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_np._files import open_input
+
 LONGEST_LINE = 2**20  # bytes: a word and 60,000 numbers; a file without line ends stops here
 
 
@@ -109,7 +111,7 @@ def load_vectors(
     wanted = None if tokens is None else {form for token in tokens for form in _forms(token)}
     rows: dict[str, NDArray[np.float32]] = {}
     try:
-        with _opened(name) as file:
+        with open_input(name) as raw, _unpacked(name, raw) as file:
             for number, word, numbers in _lines(name, file, limit):
                 if (wanted is None or word in wanted) and word not in rows:
                     rows[word] = _vector(name, number, numbers)
@@ -160,13 +162,8 @@ def _forms(token: str) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------ the file
 
 
-def _opened(name: str) -> IO[bytes]:
-    if os.path.isdir(name):
-        raise IsADirectoryError(f"{name}: this is a directory; name a file of word vectors")
-    try:
-        return gzip.open(name) if name.endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: there is no such file") from None
+def _unpacked(name: str, raw: IO[bytes]) -> IO[bytes]:
+    return gzip.open(raw) if name.endswith(".gz") else raw  # type: ignore[return-value]
 
 
 def _lines(name: str, file: IO[bytes], limit: int | None) -> Iterator[tuple[int, str, list[bytes]]]:

@@ -97,10 +97,14 @@ class Voice:
         return Start(ids, read)
 
     def _beginning(self) -> list[int]:
-        """Ids after which a text begins: a newline, or the first token of the vocabulary."""
+        """Ids after which a text begins: newlines, or the first token of the vocabulary.
+
+        Three newlines, because a model that has learnt from streams hardly knows the state of zeros
+        that it has here: after one it may go on in mid-line, far to the right.
+        """
         special = getattr(self.tokenizer, "special_ids", ())
         try:
-            ids = [int(i) for i in self.tokenizer.encode("\n")]
+            ids = [int(i) for i in self.tokenizer.encode("\n\n\n")]
         except ValueError:  # an unknown character
             ids = []
         if ids and ids[-1] not in special:

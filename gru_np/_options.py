@@ -1,0 +1,131 @@
+"""What the options of all commands share: their kinds, with bounds, and one sentence for an error.
+
+A kind is what argparse calls a type: it takes the text of an argument, and gives its value or
+raises ArgumentTypeError. `take_run` holds the settings of a run that is resumed to the same kinds.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+Kind = Callable[[str], Any]
+
+
+class OptionError(ValueError):
+    """The arguments are not those of the command."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, raised as `OptionError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the sentence, with the command before it."""
+        message = re.sub(r"^argument (\S+): (?=must )", r"\1 ", message)
+        raise OptionError(f"{self.prog}: {message}")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse, by default what the process was given, or raise `OptionError`."""
+        argv = sys.argv[1:] if argv is None else argv
+        for argument in argv:
+            # argparse before Python 3.13 takes `--prompt=--` for a prompt without a value.
+            if argument.startswith("-") and argument.endswith("=--"):
+                raise OptionError(f"{self.prog}: an option's value must not be --, got {argument}")
+        return self.parse_args(argv)
+
+
+def integer(least: int = 0, most: int = 2**31 - 1) -> Kind:
+    """Give the kind of whole numbers between two bounds."""
+
+    def kind(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be an integer, got {_short(text)}") from None
+        if not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
+            raise argparse.ArgumentTypeError(f"must be {bound}, got {_short(text)}")
+        return value
+
+    return kind
+
+
+def number(low: float, high: float = math.inf, open_: str = "") -> Kind:
+    """Give the kind of finite numbers between two bounds; a bracket in `open_` excludes one."""
+
+    def kind(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number, got {_short(text)}") from None
+        above = value > low if "(" in open_ else value >= low
+        below = value < high if ")" in open_ else value <= high
+        if not (above and below and math.isfinite(value)):
+            bounds = f"{'above' if '(' in open_ else 'at least'} {low:g}"
+            bounds += " and finite" if high == math.inf else (
+                f" and {'below' if ')' in open_ else 'at most'} {high:g}"
+            )  # fmt: skip
+            raise argparse.ArgumentTypeError(f"must be {bounds}, got {_short(text)}")
+        return value
+
+    return kind
+
+
+seed = integer(0, 2**63 - 1)
+size = integer(1, 2**16)  # of a layer
+depth = integer(1, 100)  # layers
+share = number(0, 1, "()")
+rate = number(0, 1, ")")  # of dropout, of a momentum
+
+
+def output(text: str) -> str:
+    """Give the path of a file that can be written, or say now why not, rather than after hours."""
+    reason = None
+    if not text or "\0" in text:
+        reason = f"must name a file, got {_short(text)}"
+    elif text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(text).is_dir():
+        reason = f"must name a file, got the folder {text}"
+    elif not Path(text).absolute().parent.is_dir():
+        reason = f"must be in a folder that exists, got {text}"
+    elif Path(text).exists() and not Path(text).is_file():
+        reason = f"must name a regular file, got {text}"
+    elif not os.access(text if Path(text).exists() else Path(text).absolute().parent, os.W_OK):
+        reason = f"must be a file that can be written, got {text}"
+    if reason is not None:
+        raise argparse.ArgumentTypeError(reason)
+    return text
+
+
+def take_run(path: str, run: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings that a model's file has of the run that made it, each of a known kind.
+
+    `kinds` has for each name a kind, a value, or a tuple of alternatives. What a file says is data:
+    no path is taken from it, and nothing that the command line would not have accepted.
+    """
+    if not isinstance(run, Mapping):
+        raise ValueError(f"{path}: holds no settings of a run; another command left it")
+    settings = {}
+    for name, kind in kinds.items():
+        value = run.get(name)
+        if not any(_fits(value, one) for one in (kind if isinstance(kind, tuple) else (kind,))):
+            raise ValueError(f"{path}: the run's setting {name} has no meaning, {_short(value)}")
+        settings[name] = value
+    return settings
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if not callable(kind):
+        return type(value) is type(kind) and value == kind
+    try:
+        return type(value) in (int, float) and kind(repr(value)) == value
+    except argparse.ArgumentTypeError:
+        return False
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, str) or not value.isascii() else value or "''"
+    return text if len(text) <= 60 else f"{text[:57]}..."
