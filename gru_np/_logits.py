@@ -58,8 +58,7 @@ class Logits:
         found = kernels.dense_cross_entropy(
             self.x, self.W, self.b, labels, at.weight, at.kept, max(at.valid, 1.0), self.gradient
         )
-        if ignore_class is None:  # metrics know of none
-            self.counts = Counts(found.value, found.hits, at.valid, at.total_weight)
+        self.counts = Counts(found.value, found.hits, at.valid, at.total_weight)
         gradient = HeadGradient(found.dh, found.dW, found.db) if self.gradient else None
         return self.dtype.type(found.value), gradient
 

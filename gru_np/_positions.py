@@ -141,15 +141,13 @@ def _counted(
     """Spread weights and mask over the positions and see what they leave."""
     valid, weight = None, None
     if mask is not None:
-        valid = _at_positions(
-            who, "mask", as_array(who, mask, "mask").astype(bool, copy=False), positions
-        )
+        valid = spread(who, "mask", as_array(who, mask, "mask").astype(bool, copy=False), positions)
     if ignore_class is not None:
         of_class = y_true != ignore_class
         valid = of_class if valid is None else valid & of_class
     if sample_weight is not None:
         sample_weight = as_weights(who, sample_weight)
-        weight = _at_positions(who, "sample_weight", sample_weight, positions)
+        weight = spread(who, "sample_weight", sample_weight, positions)
     count = float(math.prod(positions) if valid is None else np.count_nonzero(valid))
     total_weight = count
     kept = valid
@@ -161,7 +159,7 @@ def _counted(
     return Counted(weight, count, total_weight, kept)
 
 
-def _at_positions(who: str, what: str, a: Array, positions: tuple[int, ...]) -> Array:
+def spread(who: str, what: str, a: Array, positions: tuple[int, ...]) -> Array:
     """Spread weights or a mask over the positions: (B,) reaches every time step of (B, T)."""
     given = a.shape
     if a.ndim == len(positions) + 1 and a.shape[-1] == 1:

@@ -29,7 +29,7 @@ from gru_np._checks import require_rank, spell
 from gru_np._intake import REAL, as_array, as_floats, as_mask, as_weights
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
-from gru_np._positions import to_rows
+from gru_np._positions import spread, to_rows
 from gru_np.likelihoods import gaussian, pinball, student_t
 
 EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON] before the logarithm
@@ -81,6 +81,7 @@ class Loss(Configured):
     per_sequence = False
     _targets = "values"
     _ignore_class: int | None = None
+    _classes: int | None = None  # that a target of one number can be of
     _outputs = 1  # numbers in y_pred for each target
 
     def __call__(
@@ -112,6 +113,30 @@ class Loss(Configured):
             )
             value = dtype.type(np.sum(each * scale))
         return value, rows.scatter(gradient)
+
+    def counted(self, y_true: Any, shape: tuple[int, ...], mask: Array | None) -> Array | None:
+        """Give the mask that metrics share with this loss, for predictions of this shape."""
+        return mask
+
+    def weigh(
+        self, y_true: Array, class_weight: Mapping[int, float], shape: tuple[int | None, ...]
+    ) -> Array:
+        """Give `class_weights` of these targets, for predictions of this shape."""
+        one_hot = self._targets == "classes"
+        K = shape[-1] if len(shape) > 1 else 1
+        if self._targets == "values":
+            if self.per_sequence or self._outputs > 1 or K != 1:
+                raise ValueError(
+                    f"class_weight: targets of {self.name} with outputs of shape {spell(shape)} "
+                    "have no class each; use sample_weight"
+                )
+            K = self._classes
+        elif one_hot and (y_true.ndim != len(shape) or y_true.shape[-1] != K):
+            raise ValueError(
+                f"class_weight: y must have one number a class, shape {spell(shape)}, got "
+                f"{spell(y_true.shape)}; integer labels go with sparse_categorical_crossentropy"
+            )
+        return class_weights(y_true, class_weight, one_hot, K)
 
     def each(self, t: Array, x: Array) -> Array:
         """Give l (n,) of rows t and x, as `Rows` holds them, in double precision."""
@@ -222,6 +247,16 @@ class SparseCategoricalCrossentropy(_CrossEntropy):
             who = type(self).__name__
             return y_pred.cross_entropy(who, y_true, sample_weight, mask, self.ignore_class)
         return super().__call__(y_true, y_pred, sample_weight, mask, from_logits)
+
+    def counted(self, y_true: Any, shape: tuple[int, ...], mask: Array | None) -> Array | None:
+        """Give the mask that metrics share with this loss: the ignored class is left out."""
+        if self.ignore_class is None:
+            return mask
+        y_true = as_array(type(self).__name__, y_true, "labels", wanted="integers")
+        real = y_true.reshape(shape[:-1]) != self.ignore_class
+        return (
+            real if mask is None else real & spread(type(self).__name__, "mask", mask, shape[:-1])
+        )
 
     def _rows(
         self, t: Array, x: Array, scale: Array, from_logits: bool | None = None
@@ -391,6 +426,7 @@ class BinaryCrossentropy(Loss):
     """
 
     name = "binary_crossentropy"
+    _classes = 2
     fused_with: str | None = "sigmoid"
 
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
@@ -800,40 +836,86 @@ class CTC(Loss):
 # ------------------------------------------------------------------------------- class weights
 
 
-def class_weights(y_true: Any, class_weight: Mapping[int, float], one_hot: bool = False) -> Array:
+def class_weights(
+    y_true: Any,
+    class_weight: Mapping[int, float],
+    one_hot: bool = False,
+    classes: int | None = None,
+) -> Array:
     """Give the sample weights that weigh each class as asked.
 
         w_i = class_weight[y_i],   1 for a class that is not named
 
     Parameters
     ----------
-    y_true : (B,), (B, 1), (B, T) or (B, T, 1) int; or (..., K) if one_hot
-        Labels, or rows whose largest entry is the label.
+    y_true : (B,), (B, 1), (B, T) or (B, T, 1); or (..., K) if one_hot
+        Labels, whole numbers of any type; or rows whose largest entry is the label.
     class_weight : dict of int to float
         Weight of each class, at least 0.
     one_hot : bool
         Whether the last axis of y_true runs over the classes.
+    classes : int, optional
+        K, where labels do not tell: the classes are 0..K-1. If not given, any whole number is one.
 
     Returns
     -------
     weight : (B,) or (B, T) float64
         For `sample_weight`.
 
+    Raises
+    ------
+    TypeError
+        If class_weight is no dict.
+    ValueError
+        If a key is not a class, a weight is negative or not finite, or a label is not whole.
+
+    Notes
+    -----
+    Labels that are no class, as those of padding, get the weight 1: whether they may stand where
+    they stand is for the loss to say. Keras rounds labels and takes any key.
+
     Examples
     --------
     >>> from gru_np.losses import class_weights
     >>> class_weights([0, 2, 1, 2], {2: 5.0, 0: 0.5})
     array([0.5, 5. , 1. , 5. ])
+
+    Weights that give each class the same share, from the labels:
+
+    >>> import numpy as np
+    >>> labels = [0, 0, 0, 1]
+    >>> of_class, counts = np.unique(labels, return_counts=True)
+    >>> class_weights(labels, dict(zip(of_class, len(labels) / (len(counts) * counts))))
+    array([0.66666667, 0.66666667, 0.66666667, 2.        ])
     """
-    y_true = as_array("class_weights", y_true, "y_true", REAL)
+    y_true = as_array("class_weight", y_true, "y", REAL)
+    if not isinstance(class_weight, Mapping):
+        advice = "dict(enumerate(weights)) makes one of a list"
+        if isinstance(class_weight, str):
+            advice = "`gru_np.losses.class_weights` shows how to get balanced ones from labels"
+        raise TypeError(
+            f"class_weight: it must be a dict of class to weight, got {class_weight!r}; {advice}"
+        )
     if one_hot:
+        classes = y_true.shape[-1]
         y_true = y_true.argmax(axis=-1)
     elif y_true.ndim > 1 and y_true.shape[-1] == 1:
         y_true = y_true[..., 0]
+    if y_true.dtype.kind == "f":
+        soft = (y_true != np.floor(y_true)) & np.isfinite(y_true)
+        if soft.any():
+            raise ValueError(
+                f"class_weight: labels must be whole numbers, got {y_true[soft][0]}; give weights "
+                "of soft targets as sample_weight"
+            )
     weight = np.ones(y_true.shape)
     for label, value in class_weight.items():
+        number = isinstance(label, int | float | np.number | np.bool_) and np.isfinite(label)
+        if not number or label != int(label) or (classes is not None and not 0 <= label < classes):
+            known = "whole numbers" if classes is None else f"classes, 0..{classes - 1}"
+            raise ValueError(f"class_weight: keys must be {known}, got {label!r}")
         of_label = require_number("class_weight", f"the weight of class {label!r}", value)
-        weight[y_true == label] = of_label
+        weight[y_true == int(label)] = of_label
     return weight
 
 

@@ -13,7 +13,7 @@ Unlike a loss, a metric divides by the sum of the weights (Keras does both).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,8 @@ class Metric(Mean):
         mask : (B, T) or (B,) bool, optional
             m: True where a position counts.
         loss : number, optional
-            The value of the loss for this batch, for metrics that are made of it.
+            The value of the loss for this batch, of the same weights and mask and without
+            penalties, for metrics that are made of it.
         """
         rows = to_rows(type(self).__name__, y_true, y_pred, sample_weight, mask, self._targets)
         self._take(self._each(rows), rows)
@@ -115,6 +116,9 @@ class Metric(Mean):
     def take_counts(self, counts: Counts) -> bool:
         """Take in a batch by what its loss has counted, if that is enough to know."""
         return False
+
+    def know(self, loss: losses.Loss | None) -> None:
+        """Learn from the model's loss what predictions are, as far as nobody has said."""
 
     def _take(self, each: Array, rows: Rows) -> None:
         self.total += float(np.sum(each * rows.weight))
@@ -149,6 +153,8 @@ class SparseCategoricalAccuracy(Metric):
 
     def take_counts(self, counts: Counts) -> bool:
         """Take in a batch by what its loss has counted."""
+        if type(self) is not SparseCategoricalAccuracy:
+            return False  # a subclass may count otherwise
         self.total += float(np.sum(counts.hits))
         self.count += counts.total_weight
         return True
@@ -188,8 +194,13 @@ class BinaryAccuracy(Metric):
     Parameters
     ----------
     name : str
-    threshold : float
-        Above it a prediction is a yes; give 0 for logits.
+    threshold : float, optional
+        Above it a prediction is a yes. If not given it is 1/2, and 0 in a model whose loss takes
+        its predictions for logits.
+
+    Notes
+    -----
+    In Keras it is 1/2 for logits too, unless one says otherwise.
 
     Examples
     --------
@@ -200,21 +211,37 @@ class BinaryAccuracy(Metric):
     0.6667
     """
 
-    def __init__(self, name: str = "binary_accuracy", threshold: float = 0.5):
+    def __init__(self, name: str = "binary_accuracy", threshold: float | None = None):
         super().__init__(name)
-        self.threshold = require_number("BinaryAccuracy", "threshold", threshold, low=-math.inf)
+        if threshold is not None:
+            threshold = require_number(type(self).__name__, "threshold", threshold, low=-math.inf)
+        self.threshold = threshold
+        self._of_logits = False
+
+    def know(self, loss: losses.Loss | None) -> None:
+        """Learn whether predictions are logits."""
+        self._of_logits = bool(getattr(loss, "from_logits", False))
 
     def _each(self, rows: Rows) -> Array:
-        hits = (rows.y_pred > self.threshold) == rows.y_true
+        threshold = self.threshold
+        if threshold is None:
+            threshold = 0.0 if self._of_logits else 0.5
+        hits = (rows.y_pred > threshold) == rows.y_true
         return hits.mean(axis=-1)
 
 
-class Accuracy(Metric):
+class Accuracy(BinaryAccuracy):
     """Accuracy, of the kind that the shapes of a batch tell, as Keras does it.
 
         y_pred has 1 on its last axis, or is (B,)                      `BinaryAccuracy`
         else y_true lacks y_pred's last axis, or has 1 there           `SparseCategoricalAccuracy`
         else                                                           `CategoricalAccuracy`
+
+    Parameters
+    ----------
+    name : str
+    threshold : float, optional
+        As for `BinaryAccuracy`.
 
     Notes
     -----
@@ -229,8 +256,8 @@ class Accuracy(Metric):
     0.5
     """
 
-    def __init__(self, name: str = "accuracy"):
-        super().__init__(name)
+    def __init__(self, name: str = "accuracy", threshold: float | None = None):
+        super().__init__(name, threshold)
 
     def update(
         self,
@@ -244,13 +271,11 @@ class Accuracy(Metric):
         who = type(self).__name__
         y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
         t, p = y_true.shape, y_pred.shape
-        kind: Metric
         if len(p) < 2 or p[-1] == 1:
-            kind = BinaryAccuracy()
-        elif len(t) < len(p) or t[-1] == 1:
-            kind = SparseCategoricalAccuracy()
-        else:
-            kind = CategoricalAccuracy()
+            super().update(y_true, y_pred, sample_weight, mask)
+            return
+        sparse = len(t) < len(p) or t[-1] == 1
+        kind: Metric = SparseCategoricalAccuracy() if sparse else CategoricalAccuracy()
         kind.update(y_true, y_pred, sample_weight, mask)
         self.total += kind.total
         self.count += kind.count
@@ -333,8 +358,9 @@ class Perplexity(Metric):
     Parameters
     ----------
     name : str
-    from_logits : bool
-        Whether y_pred holds logits; if not, probabilities, clipped as in the loss.
+    from_logits : bool, optional
+        Whether y_pred holds logits; if not, probabilities, clipped as in the loss. If not given,
+        the model's loss says it.
     from_loss : bool
         Whether the value of the loss given to `update` is Σ m w l / Σ m of this very
         cross-entropy, so that it need not be computed again; `get` knows.
@@ -354,18 +380,28 @@ class Perplexity(Metric):
     """
 
     def __init__(
-        self, name: str = "perplexity", from_logits: bool = False, from_loss: bool = False
+        self,
+        name: str = "perplexity",
+        from_logits: bool | None = None,
+        from_loss: bool = False,
     ):
         super().__init__(name)
-        self.from_logits = bool(from_logits)
+        self.from_logits = None if from_logits is None else bool(from_logits)
         self.from_loss = bool(from_loss)
+        self._of_logits = bool(from_logits)
+
+    def know(self, loss: losses.Loss | None) -> None:
+        """Learn whether predictions are logits."""
+        if self.from_logits is None:
+            self._of_logits = bool(getattr(loss, "from_logits", False))
 
     def take_counts(self, counts: Counts) -> bool:
         """Take in a batch by what its loss has counted, if it is this cross-entropy."""
-        if self.from_loss:
-            self.total += counts.loss * counts.valid
-            self.count += counts.total_weight
-        return self.from_loss
+        if not self.from_loss or type(self) is not Perplexity:
+            return False
+        self.total += counts.loss * counts.valid
+        self.count += counts.total_weight
+        return True
 
     def update(
         self,
@@ -387,7 +423,7 @@ class Perplexity(Metric):
             self.count += rows.total_weight
             return
         kind = losses.CategoricalCrossentropy if one_hot else losses.SparseCategoricalCrossentropy
-        each = kind(self.from_logits).each(rows.y_true, rows.y_pred)
+        each = kind(self._of_logits).each(rows.y_true, rows.y_pred)
         self._take(each, rows)
 
     def result(self) -> float:
@@ -506,7 +542,8 @@ def get(identifier: Any, loss: losses.Loss | None = None) -> Metric:
         A metric asked for by name goes by that name in logs: "mae" stays "mae".
     loss : Loss, optional
         What the model minimises. For a categorical loss "accuracy" is of its kind, else the shapes
-        tell (see `Accuracy`); and "perplexity" takes over the value of a plain cross-entropy.
+        tell (see `Accuracy`); "perplexity" takes over the value of a plain cross-entropy; and
+        whether predictions are logits, each metric that was not told knows from here.
 
     Examples
     --------
@@ -518,23 +555,47 @@ def get(identifier: Any, loss: losses.Loss | None = None) -> Metric:
         ...
     ValueError: unknown metric 'acuracy'; did you mean 'accuracy'?
     """
-    if isinstance(identifier, Metric):
-        return identifier
     metric = resolve("metric", identifier, METRICS, Metric)
     if not isinstance(identifier, str):
+        metric.know(loss)
         return metric
     sparse = isinstance(loss, losses.SparseCategoricalCrossentropy)
     categorical = isinstance(loss, losses.CategoricalCrossentropy)
     if isinstance(metric, Accuracy) and (sparse or categorical):
         metric = SparseCategoricalAccuracy() if sparse else CategoricalAccuracy()
     if isinstance(metric, Perplexity):
-        metric.from_logits = bool(getattr(loss, "from_logits", False))
         metric.from_loss = (sparse or categorical) and (
             getattr(loss, "label_smoothing", 0) == 0 and getattr(loss, "ignore_class", None) is None
         )
     if identifier.islower():
         metric.name = identifier
+    metric.know(loss)
     return metric
+
+
+def names_in_logs(plain: Iterable[Metric], weighted: Iterable[Metric]) -> list[str]:
+    """Give each metric the name it goes by in logs; one that is taken gets another, as in Keras.
+
+    Examples
+    --------
+    >>> from gru_np import metrics
+    >>> names_in_logs = metrics.names_in_logs
+    >>> mae = metrics.get("mae")
+    >>> names_in_logs([mae, mae], [mae, mae])
+    ['mae', 'mae_1', 'weighted_mae', 'weighted_mae_1']
+    """
+    names: list[str] = []
+    for metrics, prefix in ((plain, ""), (weighted, "weighted_")):
+        for metric in metrics:
+            name = metric.name
+            if prefix and name in names:
+                name = prefix + name
+            free, number = name, 0
+            while free in names or free == "loss":
+                number += 1
+                free = f"{name}_{number}"
+            names.append(free)
+    return names
 
 
 def serialize(metric: Metric) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Sequential:
     layers : list of Layer
     params : dict of str to array
         Every parameter as "layer/parameter".
-    optimizer, loss, metrics
+    optimizer, loss, metrics, weighted_metrics
         From `compile`.
     tokenizer : CharTokenizer, WordTokenizer or Tokenizer, optional
         What turns texts into this model's ids. `fit` sees arrays only and cannot know it: set it,
@@ -109,6 +109,7 @@ class Sequential:
         self.loss: losses.Loss | None = None
         self.optimizer: Any = None
         self.metrics: list[metrics.Metric] = []
+        self.weighted_metrics: list[metrics.Metric] = []
         self.tokenizer = None
         self.labels = None
         self.padding = None
@@ -214,6 +215,14 @@ class Sequential:
                 shapes[f"{layer.name}/{name}"] = parameter.shape
             shape = layer.output_shape(shape)
         return shapes
+
+    def output_shape(self) -> Shape:
+        """Give the shape of the output, None where a size is not known; the model must be built."""
+        shape = self.input_shape
+        assert shape is not None
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
 
     def take_parameters(self, arrays: dict[str, Array]) -> None:
         """Take all parameters as "layer/parameter"; the arrays themselves, not copies."""
@@ -358,7 +367,12 @@ class Sequential:
     # ------------------------------------------------------------------------------ training
 
     def compile(
-        self, *given: Any, loss: Any = None, optimizer: Any = None, metrics: Any = None
+        self,
+        *given: Any,
+        loss: Any = None,
+        optimizer: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
     ) -> None:
         """Say what to minimise, how, and what else to report.
 
@@ -372,14 +386,23 @@ class Sequential:
         optimizer : str or Optimizer
             "adam", "sgd", ...; see `gru_np.optimizers`. "rmsprop" if not given.
         metrics : str, Metric or list of these, optional
-            "accuracy", "perplexity", ...; see `gru_np.metrics`.
+            "accuracy", "perplexity", ...; see `gru_np.metrics`. They are plain means over all
+            samples or time steps but padding and those of the loss's `ignore_class`.
+        weighted_metrics : str, Metric or list of these, optional
+            Those that sample and class weights apply to.
         """
         from gru_np import metrics as metrics_module
 
-        # All three are found before any is set: a wrong name leaves the model as it was.
+        # All are found before any is set: a wrong name leaves the model as it was.
         loss, optimizer, metrics = _in_order(given, loss, optimizer, metrics)
         found, chosen = losses.get(loss), optimizers.get(optimizer or "rmsprop")
-        self.metrics = [metrics_module.get(metric, found) for metric in metrics]
+        plain, weighted = (
+            [metrics_module.get(metric, found) for metric in _as_list(asked)]
+            for asked in (metrics, weighted_metrics)
+        )
+        if len({id(metric) for metric in (*plain, *weighted)}) < len(plain) + len(weighted):
+            raise ValueError("compile: each metric must be an object of its own, got one twice")
+        self.metrics, self.weighted_metrics = plain, weighted
         self.loss, self.optimizer = found, chosen
         self.progress = TrainingProgress()
 
@@ -416,12 +439,13 @@ class Sequential:
         validation_split : float
             Share of the last rows to keep for validation.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
-            What to validate on after each epoch.
+            What to validate on after each epoch, as `evaluate` does.
         shuffle : bool or "by_length"
             Draw a new order of the rows for each epoch; "by_length" one in which rows with like
             numbers of real steps share a batch, so that little padding is run.
         class_weight : dict of int to float, optional
-            Weight of the samples of each class.
+            Weight of the samples of each class, or of the time steps; of those trained on, never of
+            validation data. See `gru_np.losses.class_weights`.
         sample_weight : (N,) or (N, T) array, optional
             Weight of each sample, or of each time step.
         initial_epoch : int
@@ -451,11 +475,15 @@ class Sequential:
         x, y = self._inputs("fit", x), self._targets("fit", y)
         if not len(x):
             raise ValueError(f"fit: x must have at least one row, got shape {spell(x.shape)}")
-        weight = self._sample_weights("fit", x, y, sample_weight, class_weight)
+        weight = self._sample_weights("fit", x, y, sample_weight)
+        self._ensure_built(x)
         if validation_data is None and validation_split:
             (x, y, weight), validation_data = split_validation(x, y, weight, validation_split)
+        if validation_data is not None:
+            validation_data = self._held_out(validation_data)
+        if class_weight is not None:  # of the rows that are left for training
+            weight = self._class_weights("fit", y, weight, class_weight)
         data = Dataset(x, y, weight, batch_size, tbptt)
-        self._ensure_built(x)
 
         in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
         history = History()
@@ -537,8 +565,10 @@ class Sequential:
         """Take one optimiser step on one batch; give the loss, or [loss, metrics...]."""
         self._require_compiled("train_on_batch")
         x, y = self._inputs("train_on_batch", x), self._targets("train_on_batch", y)
-        weight = self._sample_weights("train_on_batch", x, y, sample_weight, class_weight)
+        weight = self._sample_weights("train_on_batch", x, y, sample_weight)
         self._ensure_built(x)
+        if class_weight is not None:
+            weight = self._class_weights("train_on_batch", y, weight, class_weight)
         self._reset_trackers()
         self._train_step(x, y, weight)
         return _scalar_or_list(self._logs())
@@ -589,7 +619,9 @@ class Sequential:
         With a title a moving line on standard error says how far it is, if it takes two seconds.
         """
         x, y = self._inputs("evaluate", x), self._targets("evaluate", y)
-        weight = self._sample_weights("evaluate", x, y, sample_weight, None)
+        if not len(x):
+            raise ValueError(f"evaluate: x must have at least one row, got shape {spell(x.shape)}")
+        weight = self._sample_weights("evaluate", x, y, sample_weight)
         self._ensure_built(x)
         kept = [tracker.get_state() for tracker in self.trackers()]
         self._reset_trackers()
@@ -795,31 +827,46 @@ class Sequential:
     # -------------------------------------------------------------------------- loss and metrics
 
     def trackers(self) -> list[Any]:
-        """Give what keeps the means of an epoch: the loss, then the metrics."""
+        """Give what keeps the means of an epoch: the loss, then the metrics, weighted ones last."""
         if not hasattr(self, "_mean_loss"):
             self._mean_loss = metrics.Mean("loss")
-        return [self._mean_loss, *self.metrics]
+        return [self._mean_loss, *self.metrics, *self.weighted_metrics]
 
     def _reset_trackers(self) -> None:
         for tracker in self.trackers():
             tracker.reset()
 
     def _track(self, value: Any, down: Pass, y: Array | None, weight: Array | None) -> None:
-        fused = self._fused_layer()
-        positions = down.y.shape[: down.y.ndim - 1] if down.y.ndim > 1 else down.y.shape
-        count = int(down.mask.sum()) if down.mask is not None else math.prod(positions)
-        if self.loss is not None and self.loss.per_sequence:
-            count = down.y.shape[0]
+        """Add a batch to all means: padding and an ignored class never count, for none of them."""
+        assert self.loss is not None
+        shape = down.y.shape
+        mask = self.loss.counted(y, shape, down.mask)
+        count = math.prod(shape[:-1]) if len(shape) > 1 else shape[0]
+        if self.loss.per_sequence:
+            count = shape[0]
+        elif mask is not None and mask.size:
+            count = np.count_nonzero(mask) * (count // mask.size)
         self.trackers()[0].add(float(value), count)
+
         counts = getattr(down.y, "counts", None)
-        others = [m for m in self.metrics if counts is None or not m.take_counts(counts)]
-        if others:
-            y_pred = down.y if fused is None else fused.activate(np.asarray(down.y))
-            for metric in others:
-                metric.update(y, y_pred, sample_weight=weight, mask=down.mask, loss=value)
+        plain = not any(layer.trainable and layer.is_penalised for layer in self.layers)
+        fused, y_pred = self._fused_layer(), None
+        for kind, w in ((self.metrics, None), (self.weighted_metrics, weight)):
+            same = w is weight  # what the loss has counted was weighed alike
+            for metric in kind:
+                if same and counts is not None and metric.take_counts(counts):
+                    continue
+                if y_pred is None:
+                    y_pred = down.y if fused is None else fused.activate(np.asarray(down.y))
+                metric.update(y, y_pred, w, mask, loss=value if same and plain else None)
 
     def _logs(self) -> dict[str, float]:
-        return {tracker.name: float(tracker.result()) for tracker in self.trackers()}
+        trackers = self.trackers()
+        names = metrics.names_in_logs(self.metrics, self.weighted_metrics)
+        return {
+            name: float(tracker.result())
+            for name, tracker in zip(("loss", *names), trackers, strict=True)
+        }
 
     # ------------------------------------------------------------------------------- what enters
 
@@ -842,7 +889,7 @@ class Sequential:
         return y.astype(self.dtype, copy=False) if y.dtype.kind == "f" else y
 
     def _sample_weights(
-        self, who: str, x: Array, y: Array | None, sample_weight: Any, class_weight: Any
+        self, who: str, x: Array, y: Array | None, sample_weight: Any
     ) -> Array | None:
         if y is not None and len(x) != len(y):
             raise ValueError(
@@ -856,15 +903,34 @@ class Sequential:
                 f"{who}: sample_weight must have one entry for each of the {len(x)} rows, "
                 f"got shape {spell(weight.shape)}"
             )
-        if class_weight is not None:
-            if y is None or y.dtype.kind not in "iub":
-                raise ValueError(f"{who}: class_weight needs integer targets y")
-            of_class = np.ones(max([int(y.max(initial=0)), *class_weight]) + 1, self.dtype)
-            for label, value in class_weight.items():
-                of_class[label] = value
-            of_sample = of_class[y].reshape(y.shape[:2] if y.shape[-1:] != (1,) else y.shape[:-1])
-            weight = of_sample if weight is None else (of_sample.T * weight.T).T
         return weight
+
+    def _held_out(self, data: Any) -> tuple[Array, Array | None, Array | None]:
+        """Give validation data as arrays; what is wrong with them must not wait for an epoch."""
+        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+            raise ValueError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
+        who = "fit: validation_data"
+        x, y = self._inputs(who, data[0]), self._targets(who, data[1])
+        if not len(x):
+            raise ValueError(f"{who}: x must have at least one row, got shape {spell(x.shape)}")
+        weight = self._sample_weights(who, x, y, data[2] if len(data) == 3 else None)
+        # A mean over nothing is 0, the best loss there is.
+        if weight is not None and not weight.any():
+            raise ValueError(f"{who}: sample_weight must not be zero everywhere")
+        ignored = getattr(self.loss, "ignore_class", None)
+        if y is not None and ignored is not None and (y == ignored).all():
+            raise ValueError(f"{who}: y must have labels other than {ignored}, which is ignored")
+        return x, y, weight
+
+    def _class_weights(
+        self, who: str, y: Array | None, weight: Array | None, class_weight: Any
+    ) -> Array:
+        """Give the weight of each position: that of its class, times the sample's own."""
+        if y is None:
+            raise ValueError(f"{who}: class_weight needs targets y")
+        of_class = self._require_compiled(who).weigh(y, class_weight, self.output_shape())
+        of_class = of_class.astype(self.dtype, copy=False)
+        return of_class if weight is None else (of_class.T * weight.T).T
 
     def _ensure_built(self, x: Array) -> None:
         if not self.layers:
@@ -897,7 +963,7 @@ def _callbacks(given: Any) -> list[Callback]:
 
 def _in_order(
     given: tuple[Any, ...], loss: Any, optimizer: Any, metrics: Any
-) -> tuple[Any, Any, list[Any]]:
+) -> tuple[Any, Any, Any]:
     """Tell which argument of `compile` is which, by position in our order or in Keras'."""
     asked = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
     keras = bool(given) and optimizers.is_one(given[0])
@@ -912,9 +978,13 @@ def _in_order(
         asked[name] = value
     if asked["loss"] is None:
         raise ValueError('compile: a loss must be given, such as "mse", got none')
-    found = asked["metrics"]
-    one = found is not None and not isinstance(found, list | tuple)
-    return asked["loss"], asked["optimizer"], [found] if one else list(found or ())
+    return asked["loss"], asked["optimizer"], asked["metrics"]
+
+
+def _as_list(given: Any) -> list[Any]:
+    """Give metrics as a list, be it one or none."""
+    one = given is not None and not isinstance(given, list | tuple)
+    return [given] if one else list(given or ())
 
 
 def _require_one_array(layers: Iterable[Layer]) -> None:

@@ -93,6 +93,7 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         "optimizer": optimizers.serialize(optimizer),
         "iterations": optimizer.iterations,
         "metrics": [metrics.serialize(metric) for metric in model.metrics],
+        "weighted_metrics": [metrics.serialize(metric) for metric in model.weighted_metrics],
         "epoch": progress.epoch,
         "batch": progress.batch,
         "steps": progress.steps,
@@ -127,7 +128,8 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
             model.compile(
                 losses.get(training["loss"]),
                 optimizers.get(training["optimizer"]),
-                [metrics.get(metric) for metric in training["metrics"]],
+                training["metrics"],
+                weighted_metrics=training.get("weighted_metrics"),  # none in older files
             )
             _restore_optimizer(model, training, of_training)
             model.history.set_state(training["history"])

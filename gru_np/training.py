@@ -32,7 +32,7 @@ def run(
     data: Dataset,
     epochs: int,
     shuffle: bool | str,
-    validation_data: Any,
+    validation_data: tuple[Any, Any, Any] | None,
     tell: CallbackList,
     line: Progress,
 ) -> None:
@@ -51,7 +51,7 @@ def run(
             break  # stopped in mid-epoch: the position is kept, the epoch is not counted
         if validation_data is not None:
             tell("on_test_begin", {})
-            held_out = model.measure(*_triple(validation_data), data.batch_size, data.tbptt)
+            held_out = model.measure(*validation_data, data.batch_size, data.tbptt)
             tell("on_test_end", held_out)
             logs |= {f"val_{name}": value for name, value in held_out.items()}
         model._reset_trackers()
@@ -118,10 +118,3 @@ def work(layers: list[Layer], x: Array, batch_size: int, epochs: int) -> tuple[f
     # Going back takes as many steps as going forward, and twice the products.
     steps = 2.0 * epochs * -(-len(x) // batch_size) * T * recurrent
     return steps, 6.0 * epochs * len(x) * T * weights
-
-
-def _triple(data: Any) -> tuple[Any, Any, Any]:
-    """Give (x, y, sample_weight) from (x, y) or (x, y, sample_weight)."""
-    if not isinstance(data, list | tuple) or len(data) not in (2, 3):
-        raise ValueError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
-    return (data[0], data[1], data[2] if len(data) == 3 else None)
