@@ -85,6 +85,19 @@ def as_array(
     return x
 
 
+def require_text(who: str, text: Any, what: str = "text") -> str:
+    """Give the text, or raise if it is none."""
+    if not isinstance(text, str):
+        raise TypeError(f"{who}: {what} must be a string, got {spell_value(text)}")
+    return text
+
+
+def spell_value(value: Any) -> str:
+    """Name a value by its type, and show it if that is short."""
+    shown = repr(value)
+    return type(value).__name__ + (f" {shown}" if len(shown) <= 20 else "")
+
+
 def require_finite(who: str, x: Array, what: str = "x") -> None:
     """Raise if a number is NaN or infinite; say in which row."""
     where = first_nonfinite(x)

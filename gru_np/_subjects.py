@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np._aliases import Array, Gradients
+from gru_np._intake import REAL, as_array
 from gru_np.layers import GRU, Bidirectional, Embedding, GRUCell, Layer
 from gru_np.model import Sequential
 
@@ -94,7 +95,7 @@ def of_loss(loss: Any, y_pred: Any, y_true: Any, mask: Any) -> Subject:
     """L is the loss as a function of the prediction."""
     if y_true is None:
         raise ValueError("check_gradients: a loss needs y, the target, got None; pass y=")
-    dtype = _precision({"y_pred": np.asarray(y_pred)})
+    dtype = _precision({"y_pred": as_array("check_gradients", y_pred, "y_pred")})
     arrays = {"y_pred": _double("y_pred", y_pred, mask)}
     value, gradient = loss(y_true, arrays["y_pred"], mask=mask)
     return Subject(
@@ -118,7 +119,7 @@ def of_model(model: Sequential, x: Any, y: Any, seed: int) -> Subject:
     dtype, model.dtype = str(model.dtype), np.dtype(np.float64)
     rng, notes = np.random.default_rng([seed, 2]), _notes(model.layers, x)
     x = _double("x", x, ids=isinstance(model.layers[0], Embedding))
-    y = np.asarray(y)
+    y = as_array("check_gradients", y, "y", REAL)
     y = _double("y", y) if y.dtype.kind == "f" else y
     if not model.built:
         model.build((None, *x.shape[1:]))
@@ -179,7 +180,9 @@ def _weighted_sum(cotangents: Any, outputs: Any, magnitude: bool = False) -> Any
 
 def _require_data(who: str, name: str, array: Array, valid: Array | None = None) -> None:
     """Raise if these numbers cannot be data; `valid` leaves out steps that are masked."""
-    numbers = array if valid is None else array[np.asarray(valid)]
+    if valid is not None:
+        valid = as_array(who, valid, "mask", "b", "bools")
+    numbers = array if valid is None else array[valid]
     if not np.isfinite(numbers).all():
         fault = "NaN or infinity"
     elif (np.abs(numbers) > HUGE).any():
@@ -196,11 +199,9 @@ def _require_data(who: str, name: str, array: Array, valid: Array | None = None)
 
 def _double(name: str, x: Any, valid: Array | None = None, ids: bool = False) -> Array:
     """Copy x as float64, or token ids as they are; refuse what cannot be data."""
-    x = np.asarray(x)
+    x = as_array("check_gradients", x, name, REAL, "real numbers")
     if ids:
         return x.copy()
-    if x.dtype.kind not in "fiu":
-        raise TypeError(f"check_gradients: {name} must hold real numbers, got {x.dtype}")
     x = x.astype(np.float64)
     _require_data("check_gradients", name, x, valid)
     return x

@@ -15,6 +15,7 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import require_count
+from gru_np._intake import as_floats, as_integers
 from gru_np.ctc import NEVER, extend, log_softmax
 
 
@@ -73,7 +74,7 @@ class Greedy:
     def feed(self, log_y: Array) -> list[int]:
         """Take scores (T, V) of the next steps; give the labels that are new."""
         new = []
-        for label in np.asarray(log_y).argmax(axis=-1).tolist():
+        for label in as_floats("Greedy", log_y, "log_y", real=True).argmax(axis=-1).tolist():
             if label != self.blank:
                 if label == self._before:
                     self.spans[-1] = self.spans[-1]._replace(end=self.frames + 1)
@@ -144,7 +145,7 @@ def align(log_y: Array, labels: Sequence[int], blank: int = 0) -> list[Span]:
     >>> align(log_y, [1, 1, 2])
     [Span(label=1, begin=1, end=3), Span(label=1, begin=4, end=5), Span(label=2, begin=5, end=6)]
     """
-    log_y = np.asarray(log_y)
+    log_y = as_floats("align", log_y, "log_y", real=True)
     T = len(log_y)
     extended, skip = extend(np.asarray([labels], int), np.array([len(labels)]), blank)
     extended, skip = extended[0], skip[0]  # (S,)
@@ -231,7 +232,7 @@ class CharacterModel:
 
     def __init__(self, model: Any, tokens: Sequence[int], begin: int, unknown: float = -20.0):
         self.model = model
-        self.tokens = np.asarray(tokens)
+        self.tokens = as_integers("CharacterModel", tokens, "tokens")
         self.begin = begin
         self.unknown = unknown
 
@@ -409,7 +410,8 @@ def prefix_beam_search(
     ((1,), 0.64)
     """
     require_count("prefix_beam_search", "beam_width", beam_width)
-    log_y = np.asarray(log_y, np.float64)
+    log_y = as_floats("prefix_beam_search", log_y, "log_y", real=True)
+    log_y = log_y.astype(np.float64, copy=False)
     start = language_model.start() if language_model else None
     # prefix -> [ln p ending in a blank, ln p ending in its last label, bonus, state]
     beams: dict[tuple[int, ...], list[Any]] = {(): [0.0, NEVER, 0.0, start]}

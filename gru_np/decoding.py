@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gru_np._intake import as_floats
+
 Scores = NDArray[np.float64]
 
 # Masses such as 0.4 + 0.3 pass through log and exp before they are compared with 0.7.
@@ -51,7 +53,7 @@ def as_scores(logits: ArrayLike, who: str = "decoding") -> Scores:
     >>> decoding.as_scores([1, 2]).dtype
     dtype('float64')
     """
-    x = np.asarray(logits, dtype=np.float64)
+    x = as_floats(who, logits, "scores", real=True).astype(np.float64, copy=False)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{who}: scores must have shape (..., vocabulary), got {x.shape}")
     best = x.max(axis=-1)  # NaN if the row holds one

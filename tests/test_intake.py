@@ -12,7 +12,11 @@ import fractions
 import numpy as np
 import pytest
 
+from gru_np import GRU, Dense, Embedding, Sequential, gru_forward, losses, metrics
 from gru_np._intake import as_array, as_floats, as_integers, as_mask, require_finite
+from gru_np._positions import is_within
+from gru_np.interop import TorchGRU
+from gru_np.optimizers import SGD
 
 NUMBERS = np.random.default_rng(3).integers(-9, 9, (3, 4))
 
@@ -234,3 +238,84 @@ def test_nullable_frames_are_taken_if_nothing_is_missing():
     np.testing.assert_array_equal(as_mask("we", truths, (2,)), [True, False])
     with pytest.raises(ValueError, match="x must have no missing values, got <NA>"):
         as_floats("we", [1, pandas.NA])
+
+
+# ----------------------------------------------------- integers that index, in any byte order
+
+
+def wrong_and_right(dtype):
+    """Labels or ids (40, 5) that are 256 in these bytes, and right ones of the same dtype."""
+    right = np.random.default_rng(4).integers(0, 10, (40, 5))
+    return np.full((40, 5), 256, dtype), right.astype(dtype), right
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i2", ">i4", ">i8", ">u8", "<i2", "<i8"])
+def test_labels_that_index_beyond_the_classes_are_refused_in_every_byte_order(dtype):
+    """Seen in the wrong order, 256 in two bytes is 1: compiled code would write out of bounds."""
+    wrong, right, plain = wrong_and_right(dtype)
+    y_pred = np.random.default_rng(5).random((40, 5, 10)).astype(np.float32)
+    loss = losses.SparseCategoricalCrossentropy()
+    with pytest.raises(ValueError, match=r"valid range 0\.\.9, got 256 at position \(0, 0\)"):
+        loss(wrong, y_pred)
+    assert loss(right, y_pred)[0] == loss(plain, y_pred)[0]
+    metric, same = metrics.SparseCategoricalAccuracy(), metrics.SparseCategoricalAccuracy()
+    with pytest.raises(ValueError, match="got 256"):
+        metric.update(wrong, y_pred)
+    metric.update(right, y_pred)
+    same.update(plain, y_pred)
+    assert metric.result() == same.result()
+    with pytest.raises(ValueError, match="below the 10 outputs"):
+        losses.CTC()(wrong, y_pred.repeat(3, 1))
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">i8", ">u8", "<u8"])
+def test_ids_are_checked_in_every_byte_order_by_whatever_takes_them(dtype):
+    wrong, right, plain = wrong_and_right(dtype)
+    model = Sequential(
+        [Embedding(10, 4), GRU(3, return_sequences=True), Dense(10, activation="softmax")], seed=0
+    )
+    model.compile("sparse_categorical_crossentropy", SGD(0.1))
+    expected = model.predict(plain)
+    np.testing.assert_array_equal(model.predict(right), expected)
+    np.testing.assert_array_equal(model(right), expected)
+    np.testing.assert_array_equal(model.step(right[:, 0])[0], model.step(plain[:, 0])[0])
+    assert model.evaluate(right, right) == model.evaluate(plain, plain)
+    assert model.compute_loss(right, right) == model.compute_loss(plain, plain)
+    for call in (
+        lambda: model.predict(wrong), lambda: model(wrong), lambda: model.step(wrong[:, 0]),
+        lambda: model.fit(wrong, plain, verbose=0), lambda: model.fit(plain, wrong, verbose=0),
+        lambda: model.evaluate(wrong, plain), lambda: model.evaluate(plain, wrong),
+        lambda: model.train_on_batch(wrong, plain), lambda: model.train_on_batch(plain, wrong),
+        lambda: model.compute_gradients(wrong, plain), lambda: model.layers[0](wrong),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"0\.\.9, got 256"):
+            call()
+    weights = []
+    for x in (plain, right):
+        model = Sequential([Embedding(10, 4), GRU(3, return_sequences=True), Dense(10)], seed=0)
+        model.compile(losses.SparseCategoricalCrossentropy(from_logits=True), SGD(0.1))
+        model.fit(x, x, batch_size=16, verbose=0)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_bounds_are_checked_in_native_order_whatever_the_size():
+    for n in (3, 33, 400):  # few are looked at one by one
+        for dtype in (">u2", ">i8", "<u2", "<i8"):
+            assert not is_within(np.full(n, 256, dtype), 10)
+            assert is_within(np.full(n, 9, dtype), 10)
+        assert not is_within(np.full(n, -1, ">i4"), 10)
+
+
+def test_lengths_are_integers():
+    x, W_ih, W_hh = np.ones((5, 2, 3)), np.ones((12, 3)), np.ones((12, 4))
+    for lengths in ([2.5, 4], [2.0, 4.0], [True, False], ["2", "4"]):
+        with pytest.raises(TypeError, match="gru_forward: lengths must be integers, got an array"):
+            gru_forward(x, None, W_ih, W_hh, None, None, lengths=lengths)
+        with pytest.raises(TypeError, match="TorchGRU: lengths must be integers, got an array of"):
+            TorchGRU(3, 4)(x, lengths=lengths)
+    big = gru_forward(x, None, W_ih, W_hh, None, None, lengths=np.array([2, 4], ">i8"))[0]
+    np.testing.assert_array_equal(
+        big, gru_forward(x, None, W_ih, W_hh, None, None, lengths=[2, 4])[0]
+    )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from gru_np._intake import as_array
+
 Ids = NDArray[Any]
 
 
@@ -218,7 +220,7 @@ def windows(ids: ArrayLike, length: int, step: int | None = None) -> tuple[Ids, 
 
 def _flat(ids: ArrayLike, who: str) -> Ids:
     """Token ids as a one-dimensional integer array."""
-    flat = np.asarray(ids)
+    flat = as_array(who, ids, "ids")
     if flat.ndim != 1:
         raise ValueError(f"{who}: ids must have shape (n,), got {flat.shape}")
     if flat.size and flat.dtype.kind not in "iu":

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_np._intake import require_text, spell_value
+
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 MODES = ("binary", "count", "freq", "tfidf")
 
@@ -61,6 +63,7 @@ def text_to_word_sequence(
     >>> text_to_word_sequence("Don't panic: 3.14 is a_b!")
     ["don't", 'panic', '3', '14', 'is', 'a', 'b']
     """
+    require_text("text_to_word_sequence", input_text, "input_text")
     if lower:
         input_text = input_text.lower()
     separated = input_text.translate({ord(character): split for character in filters})
@@ -284,8 +287,11 @@ class Tokenizer:
 
         Raises
         ------
-        TypeError, ValueError
-            In strict mode, before anything is counted.
+        TypeError
+            If a text is none, as a missing one is; then nothing is counted. Keras 2 raises an
+            AttributeError with the texts before it counted.
+        ValueError
+            In strict mode, if the texts hold the `oov_token`.
 
         Examples
         --------
@@ -295,22 +301,22 @@ class Tokenizer:
         >>> tokenizer.word_index
         {'a': 1, 'b': 2, 'c': 3}
         """
-        documents: Iterable[list[str]] = (list(self._words(text)) for text in texts)
-        if self.strict:
-            self._require_texts(texts, "fit_on_texts")
-            texts = list(texts)
-            documents = [list(self._words(text)) for text in self._each(texts, "fit_on_texts")]
-            if any(self.oov_token in words for words in documents):
+        count, word_counts = self.document_count, self.word_counts.copy()
+        word_docs = Counter[str]()
+        for words in self._documents(texts, "fit_on_texts"):
+            if self.strict and self.oov_token in words:
                 raise ValueError(
                     f"Tokenizer.fit_on_texts: the texts hold {self.oov_token!r} as a word, which "
                     "is the oov_token; choose a token that cannot occur"
                 )
-        for words in documents:
-            self.document_count += 1
+            count += 1
             for word in words:
-                self.word_counts[word] = self.word_counts.get(word, 0) + 1
-            for word in dict.fromkeys(words):
-                self.word_docs[word] += 1
+                word_counts[word] = word_counts.get(word, 0) + 1
+            word_docs.update(dict.fromkeys(words, 1))
+        # Nothing is taken over before the last text was counted.
+        self.document_count, self.word_counts = count, word_counts
+        for word, n in word_docs.items():
+            self.word_docs[word] += n
 
         # sorted() is stable: equal counts keep the order of first appearance.
         vocabulary = [] if self.oov_token is None else [self.oov_token]
@@ -336,10 +342,18 @@ class Tokenizer:
         >>> tokenizer.document_count, dict(tokenizer.index_docs)
         (2, {1: 1, 2: 2})
         """
+        index_docs = Counter[int]()
+        for position, sequence in enumerate(sequences):
+            try:
+                index_docs.update(dict.fromkeys(sequence, 1))
+            except TypeError as error:
+                raise TypeError(
+                    f"Tokenizer.fit_on_sequences: sequence {position} must be a list of integers, "
+                    f"got {spell_value(sequence)}"
+                ) from error
         self.document_count += len(sequences)
-        for sequence in sequences:
-            for index in set(sequence):
-                self.index_docs[index] += 1
+        for index, n in index_docs.items():
+            self.index_docs[index] += n
 
     # -------------------------------------------------------------------------- applying
 
@@ -396,13 +410,11 @@ class Tokenizer:
         [2]
         """
         if self.strict:
-            self._require_texts(texts, "texts_to_sequences")
             self._require_fitted("texts_to_sequences")
-            texts = self._each(texts, "texts_to_sequences")
         oov: Any = self.word_index.get(self.oov_token)  # type: ignore[arg-type]
-        for text in texts:
+        for words in self._documents(texts, "texts_to_sequences"):
             sequence = []
-            for word in self._words(text):
+            for word in words:
                 index = self.word_index.get(word)
                 if index is not None and not self._is_cut(index):
                     sequence.append(index)
@@ -814,25 +826,25 @@ class Tokenizer:
                 f"Tokenizer.{who}: there is no vocabulary yet; call fit_on_texts first"
             )
 
-    def _require_texts(self, texts: Any, who: str) -> None:
-        if isinstance(texts, (str, bytes)):
+    def _documents(self, texts: Any, who: str) -> Iterator[list[str]]:
+        """Give the words of each text, or say which one is none."""
+        is_one = isinstance(texts, bytes) or (self.strict and isinstance(texts, str))
+        if is_one or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:
             raise TypeError(
-                f"Tokenizer.{who}: texts must be a list of texts, got one "
-                f"{type(texts).__name__}; write [text]"
+                f"Tokenizer.{who}: texts must be a list of texts, got one {type(texts).__name__}"
+                + ("; write [text]" if is_one else "")
             )
-
-    def _each(self, texts: Iterable[Any], who: str) -> Iterator[Any]:
-        """Pass texts on, refusing what is not one."""
         for position, text in enumerate(texts):
-            is_text = isinstance(text, str) or (self.analyzer is not None and not self.char_level)
-            if isinstance(text, list):
-                is_text = all(isinstance(word, str) for word in text)
-            if not is_text:
+            analyzed = self.analyzer is not None and not self.char_level
+            listed = isinstance(text, list) or (self.char_level and isinstance(text, tuple))
+            if listed and (self.strict or self.lower):
+                listed = all(isinstance(word, str) for word in text)
+            if not (isinstance(text, str) or listed or (analyzed and not isinstance(text, list))):
                 raise TypeError(
                     f"Tokenizer.{who}: text {position} must be a string or a list of strings, "
-                    f"got {type(text).__name__}"
+                    f"got {spell_value(text)}"
                 )
-            yield text
+            yield list(self._words(text))
 
 
 def tokenizer_from_json(

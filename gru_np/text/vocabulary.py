@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gru_np._intake import as_array, require_text
 from gru_np.text.tokenizer import Tokenizer
 
 UNKNOWN_WORD = "<unk>"
@@ -43,10 +44,10 @@ class _Vocabulary:
         return len(self.tokens)
 
     def _require_ids(self, ids: ArrayLike) -> NDArray[np.intp]:
-        array = np.asarray(ids)
+        who = f"{type(self).__name__}.decode"
+        array = as_array(who, ids, "ids")
         if array.size == 0:
             return np.empty(0, np.intp)
-        who = f"{type(self).__name__}.decode"
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise TypeError(
                 f"{who}: ids must be integers of shape (n,), got {array.dtype} {array.shape}"
@@ -170,7 +171,7 @@ class CharTokenizer(_Vocabulary):
         """
         if unknown is not None and (not isinstance(unknown, str) or len(unknown) != 1):
             raise ValueError(f"CharTokenizer.fit: unknown must be one character, got {unknown!r}")
-        counts = Counter(text)
+        counts = Counter(require_text("CharTokenizer.fit", text))
         if not counts:
             raise ValueError("CharTokenizer.fit: the text is empty")
         reserved = [] if unknown is None else [unknown]
@@ -209,6 +210,7 @@ class CharTokenizer(_Vocabulary):
         >>> text.CharTokenizer.fit("banana").encode("nab")
         array([1, 0, 2], dtype=int32)
         """
+        require_text("CharTokenizer.encode", text)
         # One code point in 4 bytes, halves of surrogate pairs included.
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
         place = np.searchsorted(self._codes, codes, sorter=self._order)
@@ -447,6 +449,7 @@ class WordTokenizer(_Vocabulary):
         >>> tokenizer.split_text('He said: "I don\'t (yet)."\n    x = 1')
         ['He', 'said', ': ', '"', 'I', "don't", ' (', 'yet', ')', '.', '"', '\n', '    ', 'x', ' = ', '1']
         """  # noqa: E501 - one line of output
+        require_text("WordTokenizer", text)
         if self.lower:
             text = text.lower()
         if self.split == "spaces":
@@ -496,6 +499,7 @@ class WordTokenizer(_Vocabulary):
         >>> [tokenizer.tokens[i] for i in tokenizer.encode_prompt("or not ")]
         ['or', 'not']
         """
+        require_text("WordTokenizer", text)
         # The next word, whatever it is, is one token: put one there and take it away.
         return self.encode(text + "x")[:-1] if re.search(r"\S $", text) else self.encode(text)
 
