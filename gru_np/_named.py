@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from gru_np._schema import require_settings
+
 T = TypeVar("T", bound="Configured")
 
 
@@ -27,6 +29,7 @@ class Configured:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make the object that `get_config` described."""
+        require_settings(cls, config)
         known = inspect.signature(cls).parameters
         for name in config:
             if name not in known:

@@ -35,7 +35,16 @@ class Constraint(Configured):
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
+def _axis(who: str, axis: int) -> int:
+    """Give the axis if it is one of a matrix, or raise."""
+    if isinstance(axis, bool) or axis not in (-2, -1, 0, 1):
+        raise ValueError(f"{who}: axis must be one of a matrix, 0 or 1, got {axis!r}")
+    return axis
+
+
 def _length(w: Array, axis: int) -> Array:
+    if not -w.ndim <= axis < w.ndim:
+        raise ValueError(f"constraint: a vector has no axis {axis}; a bias needs axis=0")
     return np.sqrt((w * w).sum(axis=axis, keepdims=True))
 
 
@@ -59,7 +68,7 @@ class MaxNorm(Constraint):
 
     def __init__(self, max_value: float = 2.0, axis: int = 0):
         self.max_value = require_number("MaxNorm", "max_value", max_value)
-        self.axis = axis
+        self.axis = _axis("MaxNorm", axis)
 
     def __call__(self, w: Array) -> Array:
         """Give w with its columns shortened."""
@@ -100,7 +109,7 @@ class UnitNorm(Constraint):
     """
 
     def __init__(self, axis: int = 0):
-        self.axis = axis
+        self.axis = _axis("UnitNorm", axis)
 
     def __call__(self, w: Array) -> Array:
         """Give w with its columns scaled."""

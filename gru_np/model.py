@@ -102,7 +102,9 @@ class Sequential:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"Sequential: dtype must be float32 or float64, got {dtype!r}")
-        self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
+        if seed is None:
+            seed = int(np.random.SeedSequence().entropy % 2**63)  # type: ignore[operator]
+        self.seed = require_count("Sequential", "seed", seed, least=0)
         self.name = name
         self.layers: list[Layer] = []
         self.input_shape: Shape | None = None
@@ -299,6 +301,7 @@ class Sequential:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Sequential":
         """Make a model from its description; its weights are yet to be drawn or taken."""
+        saving.require_model(config)
         made = [saving.layer_from_config(layer) for layer in config["layers"]]
         model = cls(made, config["dtype"], config["seed"], config["name"])
         if config["input_shape"] is not None:

@@ -8,12 +8,14 @@ A file can name only the classes in the closed tables of layers, losses, optimis
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gru_np import _beside, checkpoint, layers, losses, metrics, optimizers
 from gru_np._aliases import Array
+from gru_np._schema import Count, require_fields, require_settings
+from gru_np.callbacks.history import History
 from gru_np.checkpoint import CheckpointError
 
 TRAINING = "training/"  # begins the name of every array that only training needs
@@ -23,6 +25,25 @@ CONVERTED = {".h5": ".keras", ".hdf5": ".keras", ".keras": ".keras", ".onnx": ".
              ".pt": ".torch.safetensors", ".pth": ".torch.safetensors",
              ".bin": ".torch.safetensors", ".py": ".py"}  # fmt: skip
 FOREIGN = (*CONVERTED, ".npz", ".npy", ".pkl", ".pickle", ".joblib", ".pb", ".tflite")
+
+
+# What a file's config has, entry by entry, of which kind. A mistyped setting is found when the file
+# is loaded, not when it is used.
+DESCRIBED = dict[str, Any]
+FILE = {
+    "model": DESCRIBED, "extras": DESCRIBED, "text": DESCRIBED, "training": DESCRIBED | None,
+}  # fmt: skip
+MODEL = {
+    "name": str, "dtype": Literal["float32", "float64"], "seed": Count,
+    "input_shape": list[Count | None] | None, "layers": list[DESCRIBED],
+}  # fmt: skip
+POSITION = {
+    "loss": DESCRIBED, "optimizer": DESCRIBED, "iterations": Count, "metrics": list[DESCRIBED],
+    "epoch": Count, "batch": Count, "steps": Count | None, "has_states": bool,
+    "trackers": list[dict[str, float]], "callbacks": list[DESCRIBED], "history": DESCRIBED,
+    "arrays": dict[str, list[Count]],
+}  # fmt: skip
+CALLBACK = {"class": str, "state": DESCRIBED}
 
 
 def require_own_path(who: str, path: Any) -> None:
@@ -46,8 +67,14 @@ def layer_to_config(layer: layers.Layer) -> dict[str, Any]:
     return {"class": type(layer).__name__, "config": layer.get_config()}
 
 
+def require_model(config: Any) -> None:
+    """Raise unless a description of a model has its entries, of their kinds."""
+    require_fields("config of the model", config, MODEL, optional=())
+
+
 def layer_from_config(config: dict[str, Any]) -> layers.Layer:
     """Make a layer from its description, or say what is wrong with it."""
+    require_fields("a layer", config, {"class": str, "config": dict[str, Any]}, optional=())
     cls = LAYERS.get(config["class"])
     if cls is None or cls is layers.Layer:
         raise ValueError(f"unknown layer class {config['class']!r}")
@@ -55,6 +82,7 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
         name: layer_from_config(value) if isinstance(value, dict) and "class" in value else value
         for name, value in config["config"].items()
     }
+    require_settings(cls, settings)
     return cls(**settings)
 
 
@@ -111,6 +139,7 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
     made: list[Any] = []
 
     def expected(config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
+        _require_file(config)
         model = cls.from_config(config["model"])
         made.append(model)
         return _expected_arrays(model, config["training"])
@@ -140,6 +169,7 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
     """Set model, optimiser, position and callbacks to where a saved training run stood."""
 
     def expected(config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
+        _require_file(config)
         if config["training"] is None:
             raise CheckpointError("it holds no training state; it was saved before compile")
         return _expected_arrays(model, config["training"])
@@ -161,7 +191,24 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
         for tracker, state in zip(model.trackers(), training["trackers"], strict=True):
             tracker.set_state(state)
         for i, (callback, entry) in enumerate(zip(callbacks, training["callbacks"], strict=True)):
+            who = f"the state of {entry['class']}"
+            require_fields(who, entry["state"], callback.state_kinds)
             callback.set_state(entry["state"] | _below(of_training, f"callbacks/{i}/"))
+
+
+def _require_file(config: dict[str, Any]) -> None:
+    """Raise unless what a file says is of the kinds above, and its position one in a run."""
+    require_fields("the config", config, FILE, optional=("text",))  # earlier files have no text
+    training = config["training"]
+    if training is None:
+        return
+    require_fields("training", training, POSITION, optional=())
+    require_fields("history", training["history"], History.state_kinds, optional=())
+    for entry in training["callbacks"]:
+        require_fields("a callback", entry, CALLBACK, optional=())
+    batch, steps = training["batch"], training["steps"]
+    if batch > (steps or 0):
+        raise ValueError(f"training['batch'] must be one of the {steps} of an epoch, got {batch}")
 
 
 def _expected_arrays(model: Any, training: Any) -> dict[str, tuple[tuple[int, ...], Any]]:

@@ -25,6 +25,7 @@ ORDER = [
         "_plotting",
         "_positions",
         "_replace",
+        "_schema",
         "_together",
     ],
     ["text.tokenizer"],  # data, and no models: a model's file holds one

@@ -3,13 +3,14 @@
 Notation: p the weights after a step, n steps averaged so far.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import require_count
 from gru_np._named import require_number
+from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 
 
@@ -62,6 +63,7 @@ class AverageWeights(Callback):
     """
 
     turn = 0
+    state_kinds: ClassVar = {"count": Count, "values": list[float], "triggered": bool}
 
     def __init__(
         self,

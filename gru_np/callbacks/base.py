@@ -1,7 +1,7 @@
 """What every callback is, and how `fit` tells all of them."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 Logs = dict[str, float]
 
@@ -29,6 +29,9 @@ class Callback:
     # Whose turn it is when all are told of an event: 0 changes weights, 1 looks on, 2 records what
     # others may have added to the logs, 3 saves the state of all others as it is after the event.
     turn = 1
+    # Of what kind the entries of `get_state` are that `set_state` takes from a file, by name; see
+    # `gru_np._schema`. Arrays need none.
+    state_kinds: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         self.model: Any = None

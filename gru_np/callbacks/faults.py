@@ -1,8 +1,9 @@
 """What to do about a step whose loss or gradient is NaN or infinite."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gru_np import _console
+from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 
 
@@ -47,6 +48,8 @@ class SkipNonFinite(Callback):
     >>> guard.on_nonfinite(0, FloatingPointError()), guard.on_nonfinite(1, FloatingPointError())
     (True, False)
     """
+
+    state_kinds: ClassVar = {"skipped": Count, "now": Count}
 
     def __init__(self, in_a_row: int = 10):
         super().__init__()

@@ -1,12 +1,13 @@
 """The record that `fit` returns."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gru_np import _plotting
 from gru_np._checks import require_choice
+from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 
 
@@ -31,6 +32,7 @@ class History(Callback):
     """
 
     turn = 2  # other callbacks may add to the numbers of an epoch
+    state_kinds: ClassVar = {"epoch": list[Count], "history": dict[str, list[Any]]}
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,15 +113,20 @@ class History(Callback):
         lines = ["  ".join(["epoch", *(f"{n:>{w}}" for n, w in zip(names, widths, strict=True))])]
         for i, epoch in enumerate(self.epoch):
             cells = (
-                f"{spell_number(self.history[n][i]):>{w}}"
+                f"{spell_number(self.history[n][i]) if i < len(self.history[n]) else '':>{w}}"
                 for n, w in zip(names, widths, strict=True)
             )
             lines.append("  ".join([f"{epoch + 1:5d}", *cells]))
         return "\n".join(lines)
 
 
-def spell_number(value: float) -> str:
-    """Write a number as Keras' progress line does: four decimals, an exponent if it is tiny."""
+def spell_number(value: Any) -> str:
+    """Write a number as Keras' progress line does: four decimals, an exponent if it is tiny.
+
+    What a callback of one's own put among the numbers is written as it is.
+    """
+    if not isinstance(value, int | float | np.number):
+        return str(value)
     return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 or value != value else f"{value:.4e}"
 
 

@@ -5,10 +5,11 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gru_np import health
 from gru_np._checks import require_count
+from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 
 
@@ -177,6 +178,10 @@ class TrainingHealth(Callback):
     >>> sorted(history)[:3]
     ['gradient_norm', 'gradient_norm_max', 'gru/n_saturated']
     """
+
+    state_kinds: ClassVar = {
+        "steps": Count, "looks": Count, "sum": float, "max": float, "stuck": dict[str, float],
+    }  # fmt: skip
 
     def __init__(self, every: int = 10):
         super().__init__()

@@ -1,10 +1,11 @@
 """What watches one number: early stopping, a falling learning rate; the base of checkpoints."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from gru_np import _console
 from gru_np._checks import require_choice
+from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.history import spell_number
 
@@ -68,6 +69,8 @@ class EarlyStopping(Monitor):
     >>> from gru_np.callbacks import EarlyStopping
     >>> stop = EarlyStopping(monitor="loss", patience=3, restore_best_weights=True)
     """
+
+    state_kinds: ClassVar = {"best": float | None, "wait": Count, "best_epoch": Count}
 
     def __init__(
         self,
@@ -165,6 +168,8 @@ class ReduceLROnPlateau(Monitor):
     >>> from gru_np.callbacks import ReduceLROnPlateau
     >>> plateau = ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=2)
     """
+
+    state_kinds: ClassVar = {"best": float | None, "wait": Count, "cooling": Count}
 
     def __init__(
         self,

@@ -6,10 +6,11 @@ import string
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gru_np import _console
 from gru_np._checks import require_count
+from gru_np._schema import fits
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.monitors import Monitor
 from gru_np.saving import require_own_path
@@ -57,6 +58,7 @@ class ModelCheckpoint(Monitor):
     """
 
     turn = 3
+    state_kinds: ClassVar = {"best": float | None}
 
     def __init__(
         self,
@@ -132,7 +134,9 @@ class ModelCheckpoint(Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take them back; a file says what was written, so it is not believed: see `keep`."""
-        written = state.get("written", ())
+        written = state.get("written", [])
+        if not fits(written, list[str]):
+            raise ValueError("ModelCheckpoint: the files written must be a list of paths")
         self.best, self._written = state["best"], [p for p in written if self._made.fullmatch(p)]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_np import initializers
 from gru_np._aliases import Array, Generator, Gradients, Shape
+from gru_np._checks import require_count
 from gru_np._named import describe, require_known
 from gru_np.constraints import CONSTRAINTS, Constraint
 from gru_np.regularizers import REGULARIZERS, Regularizer
@@ -105,7 +106,7 @@ class Layer:
                 "dtype": "; a Sequential has a dtype for all its layers",
             }
             raise TypeError(f"{who}: there is no argument {word!r}{advice.get(word, '')}")
-        self.seed = seed
+        self.seed = None if seed is None else require_count(type(self).__name__, "seed", seed, 0)
         self.name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         self.trainable = trainable
         self.built = False
