@@ -41,9 +41,11 @@ POSITION = {
     "loss": DESCRIBED, "optimizer": DESCRIBED, "iterations": Count, "metrics": list[DESCRIBED],
     "epoch": Count, "batch": Count, "steps": Count | None, "has_states": bool,
     "trackers": list[dict[str, float]], "callbacks": list[DESCRIBED], "history": DESCRIBED,
+    "weighted_metrics": list[DESCRIBED],
     "arrays": dict[str, list[Count]],
 }  # fmt: skip
 CALLBACK = {"class": str, "state": DESCRIBED}
+ADDED = ("text", "weighted_metrics")  # files of earlier versions do not have them
 
 
 def require_own_path(who: str, path: Any) -> None:
@@ -198,11 +200,11 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
 
 def _require_file(config: dict[str, Any]) -> None:
     """Raise unless what a file says is of the kinds above, and its position one in a run."""
-    require_fields("the config", config, FILE, optional=("text",))  # earlier files have no text
+    require_fields("the config", config, FILE, ADDED)
     training = config["training"]
     if training is None:
         return
-    require_fields("training", training, POSITION, optional=())
+    require_fields("training", training, POSITION, ADDED)
     require_fields("history", training["history"], History.state_kinds, optional=())
     for entry in training["callbacks"]:
         require_fields("a callback", entry, CALLBACK, optional=())
