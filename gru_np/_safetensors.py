@@ -1,7 +1,7 @@
 """The safetensors format, read strictly: every number is checked before it is believed.
 
     8 bytes     N, the length of the header, little-endian
-    N bytes     the header: JSON, one line per array here, then spaces
+    N bytes     the header: JSON, one line per array here, then spaces (white space when read)
                 {"__metadata__": {any strings},
                  "W": {"dtype": "F32", "shape": [12, 4], "data_offsets": [0, 192]}, ...}
     the rest    the payload: the arrays one after another, little-endian, C order, no gaps
@@ -111,7 +111,7 @@ def read_header(file: int, size: int) -> Header:
     start.extend(bytes(length))
     with memoryview(start) as view:
         read_into(file, view[8:])
-    end = len(start.rstrip(b" "))
+    end = len(start.rstrip(b" \t\r\n"))
     if start[8:9] != b"{" or start[end - 1 : end] != b"}":
         raise ValueError("expected a header that begins with { and ends with } and spaces")
     budget = 4 * size + SPARE_MEMORY - length

@@ -143,6 +143,28 @@ def build_parser() -> Parser:
         "--like", metavar="MODEL",
         help="if A is .weights.h5, which holds no settings: a model with the same layers",
     )  # fmt: skip
+    torch = sub.add_argument_group("if A is a PyTorch state dict, which leaves this open")
+    how = torch.add_mutually_exclusive_group()
+    how.add_argument(
+        "--return-sequences", action="store_true", default=None,
+        help="what follows the last GRU is applied to every step of it",
+    )  # fmt: skip
+    how.add_argument(
+        "--last", choices=["step", "state"],
+        help="it is applied to the last step, output[:, -1], or to the last state, h_n",
+    )  # fmt: skip
+    torch.add_argument(
+        "--activation", action="append", metavar="NAME=FUNCTION",
+        help="what follows a linear layer: head=softmax, body=relu, body=linear",
+    )  # fmt: skip
+    torch.add_argument(
+        "--kind", action="append", metavar="NAME=CLASS",
+        help="what a group of keys is: Embedding, Linear or LayerNorm",
+    )  # fmt: skip
+    torch.add_argument(
+        "--order", type=lambda text: text.split(","), metavar="NAME,NAME,...",
+        help="the groups of keys from input to output",
+    )  # fmt: skip
 
     sub = command(
         "export", export, "Write a model as one Python file that needs NumPy alone.",
@@ -189,10 +211,35 @@ def gradcheck(args: argparse.Namespace) -> int:
 def convert(args: argparse.Namespace) -> int:
     """Read one kind of file, write another; what cannot move exactly is refused."""
     like = interop.read(args.like) if args.like else None
-    model = interop.read(args.source, like)
+    options = {
+        "return_sequences": args.return_sequences,
+        "last": args.last,
+        "activations": _pairs("--activation", args.activation),
+        "kinds": _pairs("--kind", args.kind),
+        "order": args.order,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    model = interop.read(args.source, like, **given)
     interop.write(model, args.target)
+    if model.conversion is not None:
+        _console.say(str(model.conversion))
+    for what in interop.left_out(model, args.target):
+        _console.say(f"not in {args.target}: {what}")
     _console.say(f"{args.target}: {model.count_params():,} parameters")
     return 0
+
+
+def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str] | None:
+    """Give NAME=VALUE, repeated, as a dict."""
+    if texts is None:
+        return None
+    pairs = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not found or not value:
+            raise ValueError(f"{option} must be NAME=VALUE, got {text!r}")
+        pairs[name] = value
+    return pairs
 
 
 def export(args: argparse.Namespace) -> int:

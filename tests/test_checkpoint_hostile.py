@@ -84,7 +84,6 @@ MALFORMED = {
     "header cut": (assemble('{"W":{}'), "header is not valid"),
     "header with more behind": (assemble('{"W":' + F32 + "} {}", bytes(8)), "Extra data"),
     "white space before the header": (assemble(" {}"), BRACES),
-    "newline behind the header": (assemble("{}\n"), BRACES),
     "NUL behind the header": (assemble("{}\0\0"), BRACES),
     "NaN in the header": (literal_entry(shape="[NaN]"), "found NaN"),
     "infinite number in the header": (literal_entry(shape="[1e999]"), "range of a float"),

@@ -167,7 +167,7 @@ def test_a_whole_state_dict_goes_there_and_back(rng):
     model = language_model(rng)
     state = interop.to_torch(model)
     assert list(state)[:2] == ["embedding.weight", "gru.weight_ih_l0"]
-    again = interop.from_torch(state, activations={"dense": "softmax"})
+    again = interop.from_torch(state, return_sequences=True, activations={"dense": "softmax"})
     same_weights(again, model)
     x = rng.integers(0, 9, (3, 5))
     assert_close(again.predict(x), model.predict(x), "exact")
@@ -181,7 +181,7 @@ def test_adjacent_layers_become_one_stack_if_asked(rng):
     state = interop.to_torch(model, names=names, stack=True)
     assert "rnn.weight_ih_l1" in state
     assert "encoder.weight" in state
-    again = interop.from_torch(state)
+    again = interop.from_torch(state, return_sequences=True)
     assert [layer.name for layer in again.layers] == ["encoder", "rnn", "rnn_l1", "dense"]
     assert_close(interop.to_torch(again, names={"dense": "dense"}), state, "exact")
     with pytest.raises(ValueError, match="names has 'x'"):
@@ -200,9 +200,9 @@ def test_a_safetensors_file_in_alphabetical_order_is_put_in_a_row(rng, tmp_path)
     state = interop.to_torch(language_model(rng), names={"embedding": "z.table"}, stack=True)
     path = tmp_path / "torch.safetensors"
     checkpoint.save(path, {}, state)  # as safetensors.torch writes it: sorted
-    model = interop.from_torch(path)
+    model = interop.from_torch(path, return_sequences=True)
     assert [type(layer) for layer in model.layers] == [Embedding, GRU, GRU, Dense]
-    same_weights(interop.from_torch(state), model)
+    same_weights(interop.from_torch(state, return_sequences=True), model)
 
 
 def test_half_precision_weights_are_widened_exactly(rng):
@@ -275,20 +275,20 @@ REFUSED_STATES = {
 def test_a_state_dict_that_cannot_be_exact_is_refused(rng, case):
     make, sentence = REFUSED_STATES[case]
     with pytest.raises(ConversionError, match=sentence):
-        interop.from_torch(make(rng))
+        interop.from_torch(make(rng), return_sequences=True)
 
 
 def test_what_shapes_leave_open_can_be_said(rng):
     state = linear(rng, "table", 2, 2, bias=False) | gru_state(rng, prefix="rnn.")
     state |= {"ln.weight": np.ones(4), "ln.bias": np.ones(4)}
     kinds = {"table": "Embedding", "ln": "LayerNorm"}
-    model = interop.from_torch(state, kinds=kinds)
+    model = interop.from_torch(state, return_sequences=True, kinds=kinds)
     assert [type(layer) for layer in model.layers] == [Embedding, GRU, LayerNormalization]
     assert model.layers[2].epsilon == 1e-5
     with pytest.raises(ConversionError, match="must be 'Embedding'"):
-        interop.from_torch(state, kinds=kinds | {"ln": "BatchNorm"})
+        interop.from_torch(state, return_sequences=True, kinds=kinds | {"ln": "BatchNorm"})
     with pytest.raises(ConversionError, match="kinds names 'x'"):
-        interop.from_torch(state, kinds=kinds | {"x": "Linear"})
+        interop.from_torch(state, return_sequences=True, kinds=kinds | {"x": "Linear"})
 
 
 def test_an_open_order_can_be_said(rng, tmp_path):
@@ -336,7 +336,7 @@ def test_what_pytorch_cannot_express_is_refused(case):
 def test_weights_that_do_not_fit_their_layers_are_refused(rng):
     state = gru_state(rng, prefix="rnn.") | linear(rng, "out", 3, 4)
     with pytest.raises(ConversionError, match=r"out after a layer with 4 features .* found W"):
-        interop.from_torch(state | {"out.bias": np.ones(2)})
+        interop.from_torch(state | {"out.bias": np.ones(2)}, last="step")
 
 
 def test_the_call_of_torchs_gru_refuses_lengths_and_names_that_do_not_fit():
@@ -579,7 +579,7 @@ def test_read_and_write_choose_by_the_ending(rng, tmp_path):
     rewritten = tmp_path / "torch.safetensors"
     with rewritten.open("wb") as file:
         write_safetensors(file, interop.to_torch(model))
-    assert [type(layer) for layer in interop.read(rewritten).layers][1] is GRU
+    assert [type(layer) for layer in interop.read(rewritten, last="state").layers][1] is GRU
     with pytest.raises(ConversionError, match="no form that can be written"):
         interop.write(model, tmp_path / "m.gguf")
     (tmp_path / "m.gguf").touch()
@@ -616,7 +616,7 @@ def test_the_python_file_has_no_code_for_layers_it_does_not_know(tmp_path):
         interop.export_standalone(model, tmp_path / "m.py")
 
 
-def write_safetensors(file, arrays):
+def write_safetensors(file, arrays, metadata=None):
     """Write a safetensors file as another library would: without our metadata."""
     header, end = {}, 0
     for name, array in sorted(arrays.items()):
@@ -624,7 +624,7 @@ def write_safetensors(file, arrays):
         header[name] = {
             "dtype": "F32", "shape": list(array.shape), "data_offsets": [begin, end],
         }  # fmt: skip
-    text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
+    text = json.dumps(header | {"__metadata__": metadata or {"format": "pt"}}).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for _, array in sorted(arrays.items()):

@@ -5,14 +5,17 @@
     from_onnx, to_onnx        .onnx files; onnx_run executes one in NumPy
     export_standalone         one readable Python file that needs NumPy alone
     save_pretrained, from_pretrained    a folder with config.json and model.safetensors
-    read, write               any of these, by the ending of the path
+    read, write               any of these, by the ending of the path; left_out says what one loses
     TorchGRU                  the call of torch.nn.GRU: stacks, unbatched input, h_0 and h_n
 
-A move is exact or it is refused: `ConversionError` names the term that would be lost. The formulas
-and layouts stand in `gru_np.interop.layouts`. No other library is imported before it is needed.
+A move is exact or it is refused: `ConversionError` names the term that would be lost. What was
+checked and what was assumed stands in `model.conversion`, a `Conversion`. The formulas and layouts
+stand in `gru_np.interop.layouts`. No other library is imported before it is needed.
 """
 
+from gru_np.interop.common import Conversion as Conversion
 from gru_np.interop.common import ConversionError as ConversionError
+from gru_np.interop.files import left_out as left_out
 from gru_np.interop.files import read as read
 from gru_np.interop.files import write as write
 from gru_np.interop.keras import from_keras as from_keras

@@ -12,29 +12,35 @@ A stack of k layers becomes k layers named gru, gru_l1, gru_l2, ..., and `to_tor
 named together again.
 """
 
-import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from gru_np._aliases import Array
+from gru_np._checks import require_choice
 from gru_np.interop.common import (
+    NOT_ASKED,
+    Conversion,
     ConversionError,
-    as_float_array,
     assemble,
     directions,
     of_direction,
     optional_package,
     parameters_of,
-    random_batch,
-    require_agreement,
     require_expressible,
     set_dense_activation,
 )
 from gru_np.interop.layouts import NAMES
+from gru_np.interop.pytorch_checks import check_module, check_part, check_parts
+from gru_np.interop.pytorch_parts import (
+    ACTIVATIONS,
+    TORCH_NAMES,
+    Part,
+    in_order,
+    parts_of_module,
+    parts_of_state,
+    read_state,
+    unwrapped,
+)
 from gru_np.layers import (
     GRU,
     Bidirectional,
@@ -47,53 +53,8 @@ from gru_np.layers import (
 )
 from gru_np.model import Sequential
 
-TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_STACK_KEY = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
-_ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-_KINDS = ("Embedding", "GRU", "GRUCell", "LayerNorm", "Linear")
 _WHO = "from_torch"
-
-
-@dataclass
-class Part:
-    """One module of PyTorch's: where it stands, what it is, its arrays, its settings."""
-
-    name: str  # prefix of its keys; "" if it is alone
-    kind: str
-    arrays: dict[str, Array] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Give what an error calls it."""
-        return self.name or self.kind
-
-    @property
-    def layers(self) -> int:
-        """Count the layers of an nn.GRU."""
-        return sum(key.startswith("weight_ih") and "_reverse" not in key for key in self.arrays)
-
-    @property
-    def bidirectional(self) -> bool:
-        """Say whether it reads from both ends."""
-        return any(key.endswith("_reverse") for key in self.arrays)
-
-    @property
-    def units(self) -> int:
-        """Give H."""
-        return next(a.shape[1] for key, a in self.arrays.items() if key.startswith("weight_hh"))
-
-    def sizes(self) -> tuple[int | None, int | None]:
-        """Give the number of features that enter and leave; None for token ids, or for any."""
-        if self.kind in ("GRU", "GRUCell"):
-            first = self.arrays["weight_ih_l0" if self.kind == "GRU" else "weight_ih"]
-            return first.shape[1], self.units * (2 if self.bidirectional else 1)
-        weight = self.arrays.get("weight")
-        if weight is None:
-            return None, None
-        if self.kind == "Linear":
-            return weight.shape[1], weight.shape[0]
-        return (None, weight.shape[1]) if self.kind == "Embedding" else (weight.size,) * 2
+_WRAPPERS = ("DataParallel", "DistributedDataParallel")
 
 
 # --------------------------------------------------------------------------------- from torch
@@ -102,11 +63,12 @@ class Part:
 def from_torch(
     source: Any,
     *,
-    return_sequences: bool = True,
+    return_sequences: bool | None = None,
+    last: str | None = None,
     activations: Mapping[str, str] | None = None,
     kinds: Mapping[str, str] | None = None,
     order: list[str] | None = None,
-    check: bool = True,
+    check: bool | str = True,
 ) -> Any:
     """Make a model from a PyTorch module, a state dict, or a `.safetensors` file with one.
 
@@ -116,9 +78,14 @@ def from_torch(
         nn.GRU (any layers, directions, biases), nn.GRUCell, or a model of nn.Embedding, nn.GRU,
         nn.Linear, nn.LayerNorm, nn.Dropout and activations, applied one after another in the
         order of their definition. `batch_first` plays no part: weights do not depend on it.
-    return_sequences : bool
+    return_sequences : bool, optional
         Whether what follows the last GRU sees every time step, or the last one alone. A module
-        that can be called with one batch decides this itself.
+        says this itself when it is run; a state dict cannot, so that it must be said if anything
+        follows. Where nothing does, every step is given, as nn.GRU does.
+    last : {"step", "state"}, optional
+        Which last one, where return_sequences is False: output[:, -1], or h_n, the state each
+        direction ends with. They differ if the last GRU reads from both ends, and then ours gives
+        "state".
     activations : dict of str to str, optional
         Activation after a Linear, by its name: {"decoder": "softmax"}. For a state dict, which
         does not hold them.
@@ -128,19 +95,24 @@ def from_torch(
     order : list of str, optional
         Names of the groups of keys from input to output, where the shapes leave it open. A file
         keeps its tensors in alphabetical order.
-    check : bool
-        Run both on random input before returning, if torch is installed.
+    check : bool or "parts"
+        Run both on random input before returning, if torch is installed: the module itself, and
+        each GRU by itself. A forward that wants lengths or a state beside the batch gets full
+        lengths and zeros; one that cannot be called so is refused, for what it does beside its
+        modules would be lost unseen. "parts" compares the GRUs alone, False nothing.
 
     Returns
     -------
     Sequential, or GRUCell for a single nn.GRUCell
-        In the precision of the weights; 16-bit floats become float32, exactly.
+        In the precision of the weights; 16-bit floats become float32, exactly. Its `conversion`
+        says what was checked and what was assumed.
 
     Raises
     ------
     ConversionError
         If it cannot be exact: LSTM, projections, weight normalisation, a forward that does more
-        than apply its modules in a row, ...; the sentence names what would be lost.
+        than apply its modules in a row, padding_idx, ...; the sentence names what would be lost.
+        Or if a state dict can be read in two ways, and which option says in which.
 
     Notes
     -----
@@ -158,220 +130,102 @@ def from_torch(
     >>> model.predict(np.ones((2, 5, 3))).shape
     (2, 5, 4)
     """
+    if isinstance(check, str):
+        require_choice(_WHO, "check", check, ["parts"])
+    if last is not None:
+        require_choice(_WHO, "last", last, ["step", "state"])
+        if return_sequences:
+            raise ValueError(f"{_WHO}: last={last!r} is for return_sequences=False")
+        return_sequences = False
     module = source if callable(getattr(source, "state_dict", None)) else None
+    assumed: list[str] = []
     if module is not None:
-        parts = list(_parts_of_module(module, ""))
+        while type(module).__name__ in _WRAPPERS:
+            module = module.module
+        parts = list(parts_of_module(module, ""))
+        open_axes = [part.label for part in parts if part.settings.get("dim") == 1]
+        if open_axes and check is not True:
+            raise ConversionError(
+                f"{_WHO}: {open_axes[0]} is a softmax over axis 1, and only a run of the module "
+                "(check=True) shows whether that is the last"
+            )
     else:
         ordered = isinstance(source, Mapping)
-        state = source if ordered else _read_state(source)
-        parts = _parts_of_state(state, dict(kinds or {}))
-        parts = _in_order(parts, order, trust=ordered)
+        state, assumed = (source, []) if ordered else read_state(source)
+        parts = parts_of_state(unwrapped(state), dict(kinds or {}))
+        parts = in_order(parts, order, trust=ordered)
     if not any(part.arrays for part in parts):
         raise ConversionError(f"{_WHO}: expected weights of a GRU, found none")
+    given = dict(activations or {})
     if len(parts) == 1 and parts[0].kind == "GRUCell":
         cell = _cell(parts[0])
-        if check:
-            _check_part(parts[0], [cell])
+        cell.conversion = check_parts([(parts[0], [cell])]) if check else NOT_ASKED  # type: ignore[attr-defined]
         return cell
-    given = dict(activations or {})
-    model, made = _to_model(parts, return_sequences, given, from_state=module is None)
+    sequences = True if return_sequences is None else return_sequences
+    if module is None:
+        sequences = _decide(parts, return_sequences, last)
+        assumed += _assumed(parts, sequences, given)
+    model, made = _to_model(parts, sequences, given, from_state=module is None)
     if given:
         raise ConversionError(
             f"{_WHO}: activations names {', '.join(map(repr, given))}, but no linear layer there"
         )
-    if check:
-        for part, layers in made:
-            _check_part(part, layers)
-    if check and module is not None:
-        model = _check_module(module, parts, model, return_sequences)
+    found = check_parts(made) if check else NOT_ASKED
+    if module is not None and check is True and optional_package("torch") is not None:
+
+        def candidates() -> Iterator[Sequential]:
+            choices = (True, False) if return_sequences is None else (return_sequences,)
+            return (_to_model(parts, choice, {}, from_state=False)[0] for choice in choices)
+
+        model, whole = check_module(module, model, candidates)
+        found = Conversion(found.checked + whole.checked)
+    elif check:
+        why = "a state dict does not hold it" if module is None else "only the parts were asked for"
+        found = Conversion(
+            found.checked, (*found.unchecked, f"what is done between the modules: {why}")
+        )
+    model.conversion = Conversion(found.checked, found.unchecked, tuple(assumed))
     return model
 
 
-def _read_state(path: Any) -> dict[str, Array]:
-    from gru_np import checkpoint
-
-    name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else None
-    if name is None:
-        raise TypeError(
-            f"{_WHO}: source must be a module, a state dict or a path, got {type(path).__name__}"
-        )
-    if not name.endswith(".safetensors"):
+def _decide(parts: list[Part], return_sequences: bool | None, last: str | None) -> bool:
+    """Say whether the last GRU of a state dict gives every step, or refuse to guess."""
+    at = max((i for i, p in enumerate(parts) if p.kind in ("GRU", "GRUCell")), default=None)
+    if at is None:
+        return True
+    gru, follows = parts[at], ", ".join(part.label for part in parts[at + 1 :])
+    if return_sequences is None:
+        if not follows:
+            return True
         raise ConversionError(
-            f"{_WHO}: {name} is not a .safetensors file, and a pickle can run any code when it is "
-            "read; write one with safetensors.torch.save_file(model.state_dict(), ...)"
+            f"{_WHO}: a state dict does not say whether {follows} is applied to every step of "
+            f"{gru.label} or to the last; pass return_sequences=True, or last='step' or 'state' "
+            "(--return-sequences, --last)"
         )
-    return checkpoint.read_tensors(name)[1]
-
-
-def _array(name: str, value: Any) -> Array:
-    if hasattr(value, "detach"):  # a tensor of torch's
-        value = value.detach().cpu()
-        if "bfloat16" in str(value.dtype):
-            value = value.float()
-        value = value.numpy()
-    return as_float_array(_WHO, name, value)
-
-
-def _parts_of_module(module: Any, name: str) -> Iterator[Part]:
-    """Give the modules that compute something, in the order of their definition."""
-    kind = next(
-        (c.__name__ for c in type(module).__mro__ if c.__module__.startswith("torch.nn")), ""
-    )
-    own = {key: _array(f"{name}.{key}", p) for key, p in module.named_parameters(recurse=False)}
-    inside = f"{name}." if name else ""
-    if any(key.endswith(("_g", "_v")) for key in own) or "parametrizations" in dict(
-        module.named_children()
-    ):
+    if not return_sequences and gru.bidirectional and last != "state":
         raise ConversionError(
-            f"{_WHO}: {name or kind} has parametrised weights (weight normalisation or the like); "
-            "remove the parametrisation first, which leaves the plain weights"
+            f"{_WHO}: {gru.label} reads from both ends, so output[:, -1] and the last states h_n "
+            "differ; gru_np gives the states: pass last='state' (--last state) if they are what "
+            "the model uses, for there is no layer here for the other"
         )
-    if kind in _KINDS:
-        yield Part(name, kind, own, _settings_of_module(module, kind, name or kind))
-    elif kind in ("Dropout", "Identity", *_ACTIVATIONS):
-        if kind == "Softmax" and module.dim not in (-1, 2):
-            raise ConversionError(
-                f"{_WHO}: {name or kind} is a softmax over axis {module.dim}, which is not the last"
-            )
-        yield Part(name, kind, {}, {"rate": module.p} if kind == "Dropout" else {})
-    elif own or kind not in ("Module", "Sequential", "ModuleList", "ModuleDict"):
-        what = ", ".join(own) or "what it computes"
-        raise ConversionError(
-            f"{_WHO}: gru_np has no layer for {name or 'the module'} ({type(module).__name__}); "
-            f"{what} would be lost"
-        )
-    else:
-        for child_name, child in module.named_children():
-            yield from _parts_of_module(child, inside + child_name)
+    return return_sequences
 
 
-def _settings_of_module(module: Any, kind: str, label: str) -> dict[str, Any]:
-    if kind == "GRU":
-        return {"dropout": float(module.dropout)}
-    if kind == "Embedding" and module.max_norm is not None:
-        raise ConversionError(
-            f"{_WHO}: {label} has max_norm={module.max_norm}: it rescales vectors as it looks "
-            "them up, which gru_np's Embedding does not"
-        )
-    if kind == "LayerNorm":
-        if len(module.normalized_shape) != 1:
-            raise ConversionError(
-                f"{_WHO}: {label} normalises over the axes {tuple(module.normalized_shape)}, "
-                "gru_np over the last one only"
-            )
-        return {"epsilon": float(module.eps)}
-    return {}
-
-
-def _parts_of_state(state: Mapping[str, Any], kinds: dict[str, str]) -> list[Part]:
-    """Group the keys by module; the kind follows from their names and shapes, or stays open."""
-    groups: dict[str, dict[str, Array]] = {}
-    for key, value in state.items():
-        name, _, last = key.rpartition(".")
-        if name.endswith("parametrizations") or ".parametrizations." in f".{key}":
-            raise ConversionError(
-                f"{_WHO}: {key} belongs to parametrised weights (weight normalisation or the "
-                "like); remove the parametrisation first, which leaves the plain weights"
-            )
-        if last in ("running_mean", "running_var", "num_batches_tracked"):
-            raise ConversionError(f"{_WHO}: gru_np has no batch normalisation; {key} would be lost")
-        if last.startswith("weight_hr_l"):
-            raise ConversionError(
-                f"{_WHO}: {key} is a projection (proj_size), which only an LSTM has; "
-                "gru_np has GRUs only"
-            )
-        groups.setdefault(name, {})[last] = _array(key, value)
-    parts = [Part(name, _kind(name, arrays, kinds), arrays) for name, arrays in groups.items()]
-    if kinds:
-        raise ConversionError(
-            f"{_WHO}: kinds names {', '.join(map(repr, kinds))}, but there are "
-            f"{', '.join(map(repr, groups))}"
-        )
-    return parts
-
-
-def _kind(name: str, arrays: dict[str, Array], kinds: dict[str, str]) -> str:
-    if all(_STACK_KEY.fullmatch(key) for key in arrays):
-        if not {"weight_ih_l0", "weight_hh_l0"} <= set(arrays):
-            raise ConversionError(
-                f"{_WHO}: {name or 'GRU'} has an incomplete set of keys: no weight_ih_l0 and "
-                f"weight_hh_l0 among {', '.join(arrays)}"
-            )
-        return "GRU"
-    if set(arrays) <= set(TORCH_NAMES) and "weight_ih" in arrays:
-        return "GRUCell"
-    shape = arrays["weight"].shape if "weight" in arrays else ()
-    if not set(arrays) <= {"weight", "bias"} or len(shape) not in (1, 2):
-        raise ConversionError(
-            f"{_WHO}: gru_np has no layer for {name or 'the module'} with "
-            f"{', '.join(arrays)}; they would be lost"
-        )
-    if name in kinds:
-        kind = kinds.pop(name)
-        if kind not in ("Embedding", "Linear", "LayerNorm"):
-            raise ConversionError(
-                f"{_WHO}: kinds must be 'Embedding', 'Linear' or 'LayerNorm', got {kind!r}"
-            )
-        return kind
-    if len(shape) == 1:
-        raise ConversionError(
-            f"{_WHO}: {name or 'weight'} has one weight a feature, and a state dict does not say "
-            f"whether that is a LayerNorm; if it is, pass kinds={{{name!r}: 'LayerNorm'}}"
-        )
-    return "Linear" if "bias" in arrays else ""  # open: an Embedding, or a Linear without bias
-
-
-def _in_order(parts: list[Part], order: list[str] | None, trust: bool) -> list[Part]:
-    """Put the parts in a row so that each takes what the one before gives."""
-    if order is not None:
-        by_name = {part.name: part for part in parts}
-        if sorted(order) != sorted(by_name):
-            raise ConversionError(
-                f"{_WHO}: order must name each of {', '.join(map(repr, sorted(by_name)))} once, "
-                f"got {order}"
-            )
-        parts = [by_name[name] for name in order]
-    found = list(_chains(parts, free=False)) if order is not None or trust else []
-    if not found and order is None:
-        found = list(_chains(parts, free=True))
-    if not found:
-        sizes = "; ".join(
-            f"{p.label} " + ", ".join(f"{k} {a.shape}" for k, a in p.arrays.items()) for p in parts
-        )
-        raise ConversionError(f"{_WHO}: the sizes do not fit together in a row: {sizes}")
-    if len(found) > 1:
-        kinds = {tuple(p.kind for p in sorted(chain, key=lambda p: p.name)) for chain in found}
-        how = (
-            "whether they are tables or products; pass kinds={name: 'Embedding' or 'Linear'}"
-            if len(kinds) > 1
-            else "their order; pass order=[...] from input to output"
-        )
-        names = ", ".join(p.label for p in parts)
-        raise ConversionError(f"{_WHO}: the shapes of {names} leave open {how}")
-    return found[0]
-
-
-def _chains(parts: list[Part], free: bool) -> Iterator[list[Part]]:
-    """Give every way to put the parts in a row (if not free, in this order); at most two."""
-    if len(parts) > 12 and free:
-        raise ConversionError(f"{_WHO}: {len(parts)} modules need order=[...], input to output")
-
-    def extend(done: list[Part], left: list[Part]) -> Iterator[list[Part]]:
-        if not left:
-            yield done
-            return
-        for i, part in enumerate(left if free else left[:1]):
-            for kind in [part.kind] if part.kind else ["Embedding", "Linear"]:
-                candidate = Part(part.name, kind, part.arrays, part.settings)
-                enters, _ = candidate.sizes()
-                fits = not done if enters is None else not done or done[-1].sizes()[1] == enters
-                if fits:
-                    yield from extend([*done, candidate], left[:i] + left[i + 1 :])
-
-    for count, chain in enumerate(extend([], parts)):
-        yield chain
-        if count == 1:
-            return
+def _assumed(parts: list[Part], sequences: bool, activations: Mapping[str, str]) -> list[str]:
+    """Say what a state dict leaves open, and how it is read."""
+    notes = [f"{' -> '.join(part.label for part in parts)}, in this order and nothing between"]
+    grus = [part for part in parts if part.kind in ("GRU", "GRUCell")]
+    if grus:
+        notes.append(f"{grus[-1].label} gives {'every step' if sequences else 'its last state'}")
+    for part in parts:
+        if part.kind == "Linear":
+            activation = activations.get(part.name, "no activation")
+            notes.append(f"{part.label} is followed by {activation}")
+        elif part.kind == "LayerNorm":
+            notes.append(f"{part.label} has PyTorch's default epsilon, 1e-5")
+        elif part.kind == "Embedding":
+            notes.append(f"{part.label} has no padding_idx and no max_norm")
+    return notes
 
 
 def _to_model(
@@ -411,9 +265,9 @@ def _to_model(
             )
             rows.append((norm, params))
         elif part.kind == "Dropout":
-            rows.append((Dropout(part.settings["rate"], name=name), {}))
-        elif part.kind in _ACTIVATIONS:
-            set_dense_activation(_WHO, rows, _ACTIVATIONS[part.kind], part.label)
+            rows.append((Dropout(part.settings["p"], name=name), {}))
+        elif part.kind in ACTIVATIONS:
+            set_dense_activation(_WHO, rows, ACTIVATIONS[part.kind], part.label)
         spans.append((part, begin, len(rows)))
     model = assemble(_WHO, rows)
     return model, [(part, model.layers[begin:end]) for part, begin, end in spans]
@@ -539,7 +393,7 @@ def to_torch(
     state: dict[str, Any] = {}
     for part, made in parts:
         if check:
-            _check_part(part, made, who)
+            check_part(part, made, who)
         prefix = chosen.pop(part.name, "" if len(parts) == 1 else part.name)
         for key, array in part.arrays.items():
             state[f"{prefix}.{key}" if prefix else key] = array.copy()
@@ -637,103 +491,3 @@ def _require_torch_gru(who: str, gru: Any, name: str) -> None:
                 f"PyTorch's GRU has {only} only"
             )
     require_expressible(who, "PyTorch", gru, name)
-
-
-# ------------------------------------------------------------------------------------- checks
-
-
-def _check_part(part: Part, layers: list[Layer], who: str = _WHO) -> None:
-    """Run PyTorch's own module with these arrays, and our layers, on random input."""
-    torch = optional_package("torch")
-    if torch is None or part.kind not in ("GRU", "GRUCell"):
-        return  # the others are a table, a product and a sum: their shapes have been checked
-    rng = np.random.default_rng(20140603)
-    B, T, H, D = 3, 5, part.units, 2 if part.bidirectional else 1
-    dtype = np.result_type(*part.arrays.values())
-    I = part.sizes()[0]  # noqa: E741
-    assert I is not None
-    x = rng.standard_normal((B, T, I)).astype(dtype)
-    tensors = {key: torch.from_numpy(array.astype(dtype)) for key, array in part.arrays.items()}
-    bias = any(key.startswith("bias") for key in part.arrays)
-    if part.kind == "GRUCell":
-        h0 = rng.standard_normal((B, H)).astype(dtype)
-        theirs = torch.nn.GRUCell(I, H, bias=bias, dtype=torch.from_numpy(x).dtype)
-        theirs.load_state_dict(tensors)
-        with torch.no_grad():
-            h = torch.from_numpy(h0)
-            for t in range(T):
-                h = theirs(torch.from_numpy(x[:, t]), h)
-        ours = h0
-        for t in range(T):
-            ours = layers[0].forward(x[:, t], initial_state=ours)[0] if isinstance(
-                layers[0], GRUCell
-            ) else layers[0].step(x[:, t], ours)[0]  # fmt: skip
-        require_agreement(who, part.label, ours, h.numpy())
-        return
-    grus = [layer for layer in layers if isinstance(layer, GRU | Bidirectional)]
-    h0 = rng.standard_normal((D * len(grus), B, H)).astype(dtype)
-    theirs = torch.nn.GRU(
-        I, H, len(grus), bias=bias, bidirectional=D == 2, dtype=torch.from_numpy(x).dtype,
-        batch_first=True,
-    )  # fmt: skip
-    theirs.load_state_dict(tensors)
-    with torch.no_grad():
-        y, _ = theirs(torch.from_numpy(x), torch.from_numpy(h0))
-    # Each layer's own gru_np layer may give the last state only; its settings are not changed.
-    ours = x
-    for k, layer in enumerate(grus):
-        begin = h0[D * k : D * (k + 1)]
-        if D == 1:
-            copy: Layer = _sequence(layer)
-            ours = copy.forward(ours, initial_state=begin[0])[0]  # type: ignore[call-arg]
-        else:
-            copy = _sequence(layer)
-            ours = copy.forward(ours, initial_state=tuple(begin))[0]  # type: ignore[call-arg]
-    require_agreement(who, part.label, ours, y.numpy())
-
-
-def _sequence(layer: Any) -> Any:
-    """Give a layer with the same parameters that returns the whole sequence and nothing else."""
-    plain = {"return_sequences": True, "return_state": False, "stateful": False}
-    if isinstance(layer, GRU):
-        copy: Any = GRU(**layer.get_config() | plain)
-    else:
-        one, other = (GRU(**g.get_config() | plain) for g in (layer.layer, layer.backward_layer))
-        copy = Bidirectional(one, layer.merge_mode, other)
-    copy.params, copy.built = layer.params, True
-    return copy
-
-
-def _check_module(
-    module: Any, parts: list[Part], model: Sequential, return_sequences: bool
-) -> Sequential:
-    """Call the module itself, if one batch is all it needs, and let it decide what is open."""
-    torch = optional_package("torch")
-    x = random_batch(model)
-    grus = [m for m in module.modules() if type(m).__name__ == "GRU"]
-    time_first = bool(grus) and not grus[0].batch_first
-    training = [(m, m.training) for m in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad():
-            y = module(torch.from_numpy(x.swapaxes(0, 1).copy() if time_first else x))
-    except (TypeError, RuntimeError, IndexError):
-        return model  # it needs more than a batch; its parts have been checked one by one
-    finally:
-        for m, was in training:
-            m.training = was
-    y = y[0] if isinstance(y, tuple) else y
-    if not hasattr(y, "numpy"):
-        return model
-    theirs = y.float().numpy() if "bfloat16" in str(y.dtype) else y.numpy()
-    error: ConversionError | None = None
-    for choice in (return_sequences, not return_sequences):
-        candidate, _ = _to_model(parts, choice, {}, from_state=False)
-        turned = theirs.swapaxes(0, 1) if time_first and theirs.ndim == 3 else theirs
-        try:
-            require_agreement(_WHO, type(module).__name__, candidate.predict(x), turned)
-            return candidate
-        except ConversionError as one:
-            error = error or one
-    assert error is not None
-    raise error
