@@ -1,7 +1,6 @@
 """Command line: python -m benchmarks [--quick]."""
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from . import report
 from .contestants import CONTESTANTS, missing
 from .machine import cores, model_name
-from .plan import SECTIONS, SHORT, full, quick
+from .plan import SECTIONS, SHORT, Plan, full, quick
 from .run import execute
 from .workers import ROOT
 
@@ -45,24 +44,55 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--only", type=chosen(SECTIONS, SHORT), help=f"sections: {','.join(SECTIONS)} (lm is short)"
     )
-    add("--shapes", help="cases by label, separated by blanks: '32,100,64,256 1,1,64,64'")
+    add(
+        "--shapes",
+        help="cases by their sizes, B,T,I,H or V,E,H,layers,B,T, separated by blanks: "
+        "'32,100,64,256 1,1,64,64'",
+    )
     add("--threads", type=numbers, help="numbers of threads, default 1,2 (--quick: 1)")
     add("--contestants", type=chosen(list(CONTESTANTS)), help=",".join(CONTESTANTS))
     add("--repeats", type=int, help="repetitions of every timing, default 20 (--quick: 5)")
     add("--output", type=Path, help="the JSON file; tables and plots go beside it")
     add("--resume", action="store_true", help="keep what the JSON file has, measure what it lacks")
     add("--report", type=Path, metavar="JSON", help="write tables and plots of a finished run only")
+    add(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="set two finished runs side by side",
+    )
     add("--no-readme", action="store_true", help="leave README.md alone")
     return out
+
+
+def roll_call(plan: Plan) -> str:
+    """Say who is not installed, and who was left out and why."""
+    absent = [name for name in plan.contestants if missing(name)]
+    left_out = [
+        f"{name} ({plan.left_out(name)})" for name in CONTESTANTS if name not in plan.contestants
+    ]
+    return (
+        f"not installed: {', '.join(absent) or 'nobody'}; "
+        f"left out: {', '.join(left_out) or 'nobody'}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, or report on a finished run."""
     options = parser().parse_args(arguments)
-    if options.report:
-        results, path = json.loads(options.report.read_text()), options.report
-        update_readme = not options.no_readme
-    else:
+    try:
+        if options.compare:
+            before, after = map(report.read, options.compare)
+            sys.stdout.write(report.compare(before, after) + "\n")
+            return 0
+        if options.report:
+            results, path = report.read(options.report), options.report
+            update_readme = not options.no_readme
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if not options.report:
         plan = quick() if options.quick else full()
         available = cores()
         plan.threads = [n for n in options.threads or plan.threads if n <= available]
@@ -72,13 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
         plan.sections = options.only or plan.sections
         plan.contestants = options.contestants or plan.contestants
         plan.repeats = options.repeats or plan.repeats
-        plan.shapes = options.shapes.split() if options.shapes else None
-        known = {case.label for cases in plan.cases.values() for case in cases}
-        unknown = sorted(set(plan.shapes or []) - known)
-        if unknown:
-            sys.stderr.write(
-                f"shapes: {' '.join(unknown)}: choose from {' '.join(sorted(known))}\n"
-            )
+        try:
+            if options.shapes:
+                plan.take_shapes(options.shapes.split())
+        except ValueError as error:
+            sys.stderr.write(f"shapes: {error}\n")
             return 2
         restricted = any(
             [options.only, options.shapes, options.contestants, options.threads, options.repeats]
@@ -88,11 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
         name = "quick" if options.quick else "partial" if restricted else slug
         path = options.output or RESULTS / f"{name}.json"
         update_readme = not (options.quick or restricted or options.no_readme)
-        absent = [n for n in plan.contestants if missing(n)]
-        sys.stderr.write(
-            f"{model_name()}, {available} cores, threads {plan.threads}; "
-            f"absent: {', '.join(absent) or 'nobody'}\n"
-        )
+        sys.stderr.write(f"{model_name()}, {available} cores, threads {plan.threads}; ")
+        sys.stderr.write(f"{roll_call(plan)}\n")
         results = execute(plan, path, options.resume)
     readme = ROOT / "README.md" if update_readme else None
     sys.stdout.write(report.write(results, path, readme) + "\n")

@@ -1,4 +1,4 @@
-"""Fresh processes: imports, cold start, and the peak memory of training."""
+"""Fresh processes: cold start, and the peak memory of training."""
 
 import subprocess
 import sys
@@ -12,16 +12,6 @@ from .contestants import UnsupportedError
 from .reference import generation_answers
 from .statistics import summary
 from .workers import ROOT, Worker, WorkerError, environment
-
-IMPORTS = {
-    "python": "pass",
-    "numpy": "import numpy",
-    "gru_np": "import gru_np",
-    "torch": "import torch",
-    "onnxruntime": "import onnxruntime",
-    "openvino": "import openvino",
-    "jax": "import jax",
-}
 
 
 def run_program(program: str, threads: int) -> tuple[float, str]:
@@ -97,14 +87,6 @@ def cold_start(
             worker.close()
     timed = _alternate(programs, dict.fromkeys(programs, expected), threads, repeats, progress)
     return results | timed
-
-
-def imports(
-    installed: Callable[[str], bool], threads: int, repeats: int, progress: Callable[[str], None]
-) -> dict[str, Any]:
-    """Start an interpreter and import one package."""
-    programs = {name: code for name, code in IMPORTS.items() if name == "python" or installed(name)}
-    return _alternate(programs, {}, threads, repeats, progress)
 
 
 def peak_memory(

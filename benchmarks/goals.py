@@ -10,7 +10,7 @@ import numpy as np
 
 from .contestants import OURS
 from .problems import case_from
-from .statistics import best_rival, peak_share, ratio, seconds_by
+from .statistics import best_rival, peak_share, ratio
 
 MEMORY_BOUND = "1,100,256,512"
 NAMED = {"32,100,64,256", "20,35,650,650", "32,128,512,512"}
@@ -150,15 +150,6 @@ def _memory(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
             yield Measured(label, rows["torch"]["bytes"] / rows[OURS]["bytes"], 1.0)
 
 
-def _import(results: dict[str, Any], statistic: str) -> Iterator[Measured]:
-    for _, _, record in (c for c in cases(results, "cold") if c[1] == "import"):
-        seconds = seconds_by(statistic, record["contestants"])
-        if "numpy" in seconds and OURS in seconds:
-            yield Measured(
-                "import numpy / import gru_np", seconds["numpy"] / seconds[OURS], 1 / 1.3
-            )
-
-
 GOALS = [
     Goal("forward: ahead of the best rival at every shape", _ahead("forward")),
     Goal("forward: 1.15 times the best rival in the median", _median("forward", 1.15)),
@@ -191,7 +182,6 @@ GOALS = [
     ),
     Goal("two threads: 1.7 times one thread from B = 16 and a millisecond", _two_threads),
     Goal("cold start: no slower than ONNX Runtime", _cold("predict", "onnxruntime", OURS, 1.0)),
-    Goal("import gru_np: at most 1.3 times import numpy", _import),
     Goal("peak memory of training: at most torch's", _memory),
 ]
 

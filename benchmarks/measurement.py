@@ -5,7 +5,7 @@ from typing import Any
 
 from . import problems
 from .contestants import OURS
-from .statistics import best_rival, quartiles, ratio, share_in_turn, summary
+from .statistics import best_rival, quartiles, ratio, share_in_turn, summary, tail
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Measurement:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # by contestant
     calls: dict[str, int] = field(default_factory=dict)  # in a repetition, of those who still run
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    singles: dict[str, list[float]] = field(default_factory=dict)  # seconds of single calls
     peaks: list[float] = field(default_factory=list)  # GFLOP/s in every round
 
     @property
@@ -29,17 +30,24 @@ class Measurement:
         """Take in a contestant; it runs unless `calls` is 0."""
         self.rows[name] = row
         if calls:
-            self.calls[name], self.seconds[name] = calls, []
+            self.calls[name], self.seconds[name], self.singles[name] = calls, [], []
+
+    def take(self, name: str, reply: dict[str, Any]) -> None:
+        """Take in a repetition."""
+        self.seconds[name].append(reply["seconds"])
+        self.singles[name] += reply.get("singles", ())
 
     def leave(self, name: str, reason: str) -> None:
         """Let a contestant that failed run no more; it has no time."""
         self.rows[name]["failed"] = reason
-        del self.calls[name], self.seconds[name]
+        del self.calls[name], self.seconds[name], self.singles[name]
 
     def record(self, best_peak: float | None) -> dict[str, Any]:
         """Summaries, and the ratios and shares that follow; `best_peak` of the run in GFLOP/s."""
         for name, seconds in self.seconds.items():
             self.rows[name] |= summary(seconds) | {"calls": self.calls[name]}
+            if self.singles[name]:
+                self.rows[name] |= tail(self.singles[name])
         rival = best_rival("median", self.rows)
         record = {
             "case": problems.to_record(self.case),

@@ -174,14 +174,9 @@ def text(results):
 def shape_of(label):
     """Parse B,T,I,H."""
     try:
-        shape = Shape(*map(int, label.split(",")))
-    except (TypeError, ValueError):
-        shape = None
-    if shape is None or min(shape.B, shape.T, shape.I, shape.H) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{label!r}: expected B,T,I,H, four whole numbers from 1, such as 32,100,64,256"
-        )
-    return shape
+        return Shape.of(label)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from None
 
 
 def main():

@@ -10,6 +10,7 @@ TIMED = ["forward", "training", "language_model", "generation"]
 SECTIONS = [*TIMED, "cold", "memory", "size"]
 SHORT = {"lm": "language_model"}
 SLOW_TO_START = {"torch.compile", "flax", "keras-tensorflow", "keras-jax"}  # not in a quick run
+CASES = dict[str, list[Any]]  # by section
 
 
 @dataclass
@@ -19,8 +20,8 @@ class Plan:
     sections: list[str] = field(default_factory=lambda: list(SECTIONS))
     threads: list[int] = field(default_factory=lambda: [1, 2])
     contestants: list[str] = field(default_factory=lambda: list(CONTESTANTS))
-    cases: dict[str, list[Any]] = field(default_factory=dict)  # by section
-    shapes: list[str] | None = None  # labels; None: all
+    cases: CASES = field(default_factory=dict)
+    quick: bool = False
     repeats: int = 20
     repetition: float = 0.02  # seconds a repetition should last: more calls if one is shorter
     warm: float = 0.3  # seconds
@@ -28,6 +29,28 @@ class Plan:
     limit: float = 300.0  # seconds for any other request
     cold_repeats: int = 10
     memory: list[tuple[str, Any]] = field(default_factory=list)
+
+    def left_out(self, name: str) -> str:
+        """Say why a contestant is not in the plan."""
+        slow = self.quick and name in SLOW_TO_START
+        return "slow to start, so not in a quick run" if slow else "not chosen"
+
+    def take_shapes(self, labels: list[str]) -> None:
+        """Measure these cases alone: those of the plan, and any other by its sizes."""
+        chosen: CASES = {section: [] for section in TIMED}
+        for label in labels:
+            case = problems.case_of(label)
+            planned = [s for s in TIMED if case in self.cases.get(s, [])]
+            for section in planned or _sections_of(case):
+                chosen[section].append(case)
+        self.cases = chosen
+
+
+def _sections_of(case: Any) -> list[str]:
+    """Say where a case of one's own is measured: a model of one row can write characters, too."""
+    if isinstance(case, problems.Shape):
+        return ["forward", "training"]
+    return ["language_model", "generation"] if case.B == 1 else ["language_model"]
 
 
 def full() -> Plan:
@@ -49,6 +72,7 @@ def full() -> Plan:
 def quick() -> Plan:
     """Plan a few small cases, in under two minutes."""
     return Plan(
+        quick=True,
         threads=[1],
         contestants=[n for n in CONTESTANTS if n not in SLOW_TO_START],
         cases={

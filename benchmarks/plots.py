@@ -1,6 +1,7 @@
 """Two pictures: ratios on a logarithmic scale, and the roofline. Readable in grey."""
 
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,7 @@ from .report import shown
 from .statistics import best_rival, seconds_by
 
 # Shape tells rivals apart, grey only helps.
-MARKS = dict(
-    zip(
-        [name for name, entry in CONTESTANTS.items() if not entry.ours],
-        [("o", "0.0"), ("v", "0.35"), ("s", "0.15"), ("D", "0.55"), ("^", "0.25"), ("P", "0.45"),
-         ("X", "0.05"), ("<", "0.6")],
-        strict=True,
-    )
-)  # fmt: skip
+SHAPES, GREYS = "ovsD^PX<>ph*d8", ("0.0", "0.35", "0.15", "0.55", "0.25", "0.45", "0.05", "0.6")
 SECTIONS = {"forward": "forward", "training": "forward + backward"}
 
 
@@ -39,6 +33,12 @@ def write(results: dict[str, Any], path: Path) -> list[Path]:
             pyplot.close(figure)
             written.append(target)
     return written
+
+
+def marks() -> dict[str, tuple[str, str]]:
+    """Give each rival a shape and a grey, for however many there are."""
+    rivals = [name for name, entry in CONTESTANTS.items() if entry.rival]
+    return {name: (m, g) for name, m, g in zip(rivals, cycle(SHAPES), cycle(GREYS), strict=False)}
 
 
 def _counts(results: dict[str, Any]) -> list[str]:
@@ -73,7 +73,7 @@ def ratios(results: dict[str, Any]) -> Any:
             seconds = seconds_by("median", record["contestants"])
             if OURS not in seconds:
                 continue
-            for name, (mark, grey) in MARKS.items():
+            for name, (mark, grey) in marks().items():
                 if name in seconds:
                     (drawn[name],) = axis.plot(
                         k, seconds[name] / seconds[OURS], mark, color=grey, markersize=6,
@@ -93,7 +93,7 @@ def ratios(results: dict[str, Any]) -> Any:
         axis.set_ylabel("time / time of gru_np", fontsize=9)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    order = [name for name in MARKS if name in drawn]
+    order = [name for name in marks() if name in drawn]
     figure.legend(
         [drawn[name] for name in order], order, loc="outside lower center", ncols=4, fontsize=8
     )

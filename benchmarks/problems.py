@@ -21,6 +21,16 @@ class Shape:
     I: int  # noqa: E741 - the paper's name for the input size
     H: int
 
+    @classmethod
+    def of(cls, label: str) -> "Shape":
+        """Make the shape of a label."""
+        sizes = _sizes(label)
+        if len(sizes) != 4:
+            raise ValueError(
+                f"{label!r}: expected B,T,I,H, four whole numbers from 1, such as 32,100,64,256"
+            )
+        return cls(*sizes)
+
     @property
     def label(self) -> str:
         """The shape as it stands in tables and after `--shapes`: B,T,I,H."""
@@ -152,6 +162,24 @@ def model_problem(model: LanguageModel) -> Arrays:
     for k, I in enumerate(model.inputs()):  # noqa: E741
         problem |= _gru_parameters(rng, I, H, str(k))
     return problem | {"W": _uniform(rng, H**-0.5, V, H), "b": _uniform(rng, H**-0.5, V)}
+
+
+def case_of(label: str) -> Shape | LanguageModel:
+    """Make the case of a label: four sizes of a layer, or six of a language model."""
+    sizes = _sizes(label)
+    if len(sizes) not in (4, 6):
+        raise ValueError(
+            f"{label!r}: expected B,T,I,H, four whole numbers from 1, such as 32,100,64,256, or "
+            "V,E,H,layers,B,T, six of them, such as 65,64,256,1,64,128"
+        )
+    return Shape(*sizes) if len(sizes) == 4 else LanguageModel(*sizes)
+
+
+def _sizes(label: str) -> list[int]:
+    """Return the whole numbers from 1 that a label consists of; none if it has anything else."""
+    parts = label.split(",")
+    sizes = [int(part) for part in parts if part.isascii() and part.isdecimal() and int(part)]
+    return sizes if len(sizes) == len(parts) else []
 
 
 def case_from(record: dict[str, Any]) -> Shape | LanguageModel:

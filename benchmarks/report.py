@@ -1,10 +1,11 @@
 """Tables in Markdown from the JSON of a run; the README's stand between two markers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from . import goals
-from .contestants import CONTESTANTS, OURS
+from .contestants import CONTESTANTS, OURS, entry_of
 from .goals import threads_text
 from .statistics import peak_share, ratio, seconds_by
 
@@ -82,6 +83,9 @@ def machine_text(results: dict[str, Any]) -> str:
     absent = "; ".join(f"{k}: {v}" for k, v in results["absent"].items())
     if absent:
         lines.append(f"Absent: {absent}.")
+    left_out = "; ".join(f"{k}: {v}" for k, v in results.get("left out", {}).items())
+    if left_out:
+        lines.append(f"Left out: {left_out}.")
     records = [r for s in TITLES for _, _, r in goals.cases(results, s)]
     busiest = max((r["others_cores"] for r in records), default=0.0)
     idle = max((r["idle_seconds"] for r in records), default=0.0)
@@ -103,7 +107,7 @@ def machine_text(results: dict[str, Any]) -> str:
 def _ours(record: dict[str, Any]) -> str:
     """Name who stands for us: the compiled one, or NumPy where numba is missing."""
     rows = seconds_by("median", record["contestants"])
-    return OURS if OURS in rows else next((n for n in rows if CONTESTANTS[n].ours), "")
+    return OURS if OURS in rows else next((n for n in rows if entry_of(n).ours), "")
 
 
 def _against_best(record: dict[str, Any]) -> str:
@@ -164,18 +168,15 @@ def short_model_table(results: dict[str, Any], n: str) -> str:
 
 
 def fresh_table(results: dict[str, Any]) -> str:
-    """Cold start, imports, memory and size, whoever has them."""
+    """Cold start, memory and size, whoever has them."""
     parts = []
     cold = results["sections"].get("cold", {}).get("-", {})
-    for label, title in (
-        ("predict", "fresh process: import, load a model file, predict once"),
-        ("import", "fresh process: import only"),
-    ):
-        if label in cold:
-            rows = cold[label]["contestants"].items()
-            cells = [[name, time(row["median"])] for name, row in rows if "median" in row]
-            cells += [[name, problem(row)] for name, row in rows if "median" not in row]
-            parts.append(table([title, "median"], cells))
+    if "predict" in cold:
+        rows = cold["predict"]["contestants"].items()
+        cells = [[name, time(row["median"])] for name, row in rows if "median" in row]
+        cells += [[name, problem(row)] for name, row in rows if "median" not in row]
+        title = "fresh process: import, load a model file, predict once"
+        parts.append(table([title, "median"], cells))
     for label, record in results["sections"].get("memory", {}).get("-", {}).items():
         section, _, case = label.partition(" ")
         what = "forward + backward" if section == "training" else "language-model step"
@@ -228,6 +229,8 @@ def full_table(results: dict[str, Any], section: str, n: str) -> str:
     found = results["sections"][section][n]
     timed = {name for r in found.values() for name in seconds_by("median", r["contestants"])}
     names = [name for name in CONTESTANTS if name in timed]
+    apart = {n for r in found.values() for n, one in r["contestants"].items()
+             if one.get("own precision")}  # fmt: skip
     turns = ["peak in turn"] if any("peak in turn" in r for r in found.values()) else []
     best = results["peak"].get(n, {}).get("GFLOP/s")
     rows, reasons = [], []
@@ -237,7 +240,10 @@ def full_table(results: dict[str, Any], section: str, n: str) -> str:
             one = record["contestants"].get(name, {})
             if "median" in one:
                 share = f", {shares(one)}" if shares(one) else ""
-                text = f"{time(one['median'])} ({time(one['q1'])} to {time(one['q3'])}{share})"
+                late = f", p99 {time(one['p99'])}" if "p99" in one else ""
+                text = (
+                    f"{time(one['median'])} ({time(one['q1'])} to {time(one['q3'])}{late}{share})"
+                )
                 row.append(f"**{text}**" if name == record["best_rival"] else text)
             else:
                 row.append(NONE)
@@ -251,7 +257,8 @@ def full_table(results: dict[str, Any], section: str, n: str) -> str:
         for name in names
         if (worst := max(r["contestants"].get(name, {}).get("error", 0.0) for r in found.values()))
     ]
-    lines = [table([TITLES[section].partition(": ")[2], *names, *turns, "ratio"], rows), ""]
+    heads = [f"{name}, not float32" if name in apart else name for name in names]
+    lines = [table([TITLES[section].partition(": ")[2], *heads, *turns, "ratio"], rows), ""]
     lines += [*reasons, ""] if reasons else []
     return "\n".join([*lines, f"Largest error against float64: {', '.join(errors)}."])
 
@@ -316,7 +323,8 @@ def full_text(results: dict[str, Any], plots: list[str]) -> str:
     if has_turns(results):
         share = "share of the peak in turn / of the run's best peak"
     note = (
-        f"Median (first to third quartile, {share}) of the repetitions; "
+        f"Median (first to third quartile, 99th percentile, {share}) of the repetitions; the 99th "
+        "percentile is of single calls, up to 100 in a repetition; "
         "bold: the best rival; ratio: its median over ours."
     )
     if has_turns(results):
@@ -341,6 +349,53 @@ def replace(path: Path, content: str) -> None:
     part = path.with_suffix(".part")
     part.write_text(content, encoding="utf-8")
     part.replace(path)
+
+
+def compare(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Write the medians of two runs side by side, and how many times as long the first took."""
+    machines = [results["machine"] for results in (before, after)]
+    same = machines[0]["cpu"] == machines[1]["cpu"]
+    lines = [
+        f"{one['cpu']}, gru_np {one['gru_np']}" + (f" ({one['commit']})" if one["commit"] else "")
+        for one in machines
+    ]
+    note = "the same machine" if same else "**two machines: ratios between them say little**"
+    parts = [f"A: {lines[0]}\nB: {lines[1]}\n{note[0].upper()}{note[1:]}."]
+    for section, title in TITLES.items():
+        for n, found in after["sections"].get(section, {}).items():
+            old = before["sections"].get(section, {}).get(n, {})
+            rows = [
+                [f"{shown(label)}: {name}", time(was["median"]), time(now["median"]),
+                 times(was["median"] / now["median"])]
+                for label, record in found.items() if label in old
+                for name, now in record["contestants"].items()
+                if "median" in now
+                and "median" in (was := old[label]["contestants"].get(name, {}))
+            ]  # fmt: skip
+            if rows:
+                name, _, sizes = title.partition(": ")
+                parts += [f"**{name}, {threads_text(n)}**", table([sizes, "A", "B", "A / B"], rows)]
+    return "\n\n".join(parts if len(parts) > 1 else [*parts, "The two have no case in common."])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a run's JSON, or raise ValueError with a sentence."""
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        records = [record for section in TITLES for *_, record in goals.cases(results, section)]
+        names = {name for record in records for name in record["contestants"]}
+        results["machine"]["cpu"]  # the name of a machine makes it a run of ours
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected the JSON of a run of this benchmark") from error
+    unknown = sorted(name for name in names if name.partition(":")[0] not in CONTESTANTS)
+    if unknown:
+        raise ValueError(
+            f"{path}: has contestants that are not in this version, {', '.join(unknown)}; report "
+            "it with the version that made it"
+        )
+    return results
 
 
 def write(results: dict[str, Any], path: Path, readme: Path | None) -> str:

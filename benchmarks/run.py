@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import fresh, machine, peak, problems, reference, size
-from .contestants import CONTESTANTS, OURS, UnsupportedError, missing
+from .contestants import CONTESTANTS, OURS, UnsupportedError, entry_of, missing
 from .measurement import Measurement
 from .plan import TIMED, Plan
 from .workers import Quiet, Worker, WorkerError, environment, processors
@@ -96,11 +95,16 @@ class Run:
         self.plan, self.results, self.progress, self.folder = plan, results, progress, folder
         self.workers: dict[tuple[str, int], Worker] = {}  # by contestant and threads
         self.names: list[str] = []
-        self.too_long: dict[tuple[str, str, int], int] = {}  # T that timed out
+        self.too_long: dict[str, int] = {}  # by contestant: the fewest steps that timed out
         self._references: dict[Any, Any] = {}
 
     def everything(self) -> None:
         """All sections, for every number of threads."""
+        self.results.data["left out"] = {
+            name: self.plan.left_out(name)
+            for name in CONTESTANTS
+            if name not in self.plan.contestants
+        }
         for name in self.plan.contestants:
             gone = missing(name)
             if gone:
@@ -143,7 +147,6 @@ class Run:
             for section in TIMED
             if section in self.plan.sections
             for case in self.plan.cases.get(section, [])
-            if self.plan.shapes is None or case.label in self.plan.shapes
         ]
         return [one for one in todo if one[2]]
 
@@ -253,7 +256,7 @@ class Run:
             worker = self.workers[name, one.threads]
             try:
                 reply = worker.ask(self.plan.limit, do="time", calls=calls)
-                one.seconds[name].append(reply["seconds"])
+                one.take(name, reply)
             except WorkerError as reason:
                 one.leave(name, str(reason))
 
@@ -266,12 +269,12 @@ class Run:
 
     def _ready(self, name: str, one: Measurement) -> tuple[dict[str, Any], int]:
         """Prepare one contestant and compare its answer: its row, and the calls of a repetition."""
-        entry, section, case = CONTESTANTS[name], one.section, one.case
+        entry, section, case = entry_of(name), one.section, one.case
         if section in ("training", "language_model") and not entry.training:
             return {"unsupported": "does not train"}, 0
         limit = self.plan.unroll_limit if entry.unrolls else self.plan.limit
-        tried = (name, section, one.threads)
-        if entry.unrolls and self.too_long.get(tried, 1 << 30) <= case.T:
+        # Neither threads nor a gradient make the time loop that is compiled shorter.
+        if entry.unrolls and self.too_long.get(name, 1 << 30) <= case.T:
             return {"failed": f"compiling for fewer steps already took over {limit:.0f} s"}, 0
         row: dict[str, Any] = {}
         started = perf_counter()
@@ -288,14 +291,17 @@ class Run:
             row["prepare"] = prepared["seconds"] + answered["seconds"]
             with np.load(path) as answer:
                 row |= reference.compare(dict(answer), self._reference(section, case, entry))
-            if not row["agrees"]:
+            if entry.own_precision:
+                row["own precision"] = True  # its error is shown, not judged
+                row.pop("agrees")
+            elif not row["agrees"]:
                 return row, 0
             fastest = worker.ask(self.plan.limit, do="warm", seconds=self.plan.warm)["seconds"]
         except UnsupportedError as reason:
             return {"unsupported": str(reason)}, 0
         except WorkerError as reason:
             if entry.unrolls and perf_counter() - started >= limit:
-                self.too_long[tried] = case.T
+                self.too_long[name] = min(case.T, self.too_long.get(name, case.T))
             return {"failed": str(reason)}, 0
         return row, max(1, min(100_000, round(self.plan.repetition / fastest)))
 
@@ -311,7 +317,7 @@ class Run:
 
     def _fresh_sections(self) -> None:
         threads = max(self.plan.threads)
-        names = [n for n in self.names if not CONTESTANTS[n].unrolls]
+        names = [n for n in self.names if not entry_of(n).unrolls]
 
         def progress(section: str) -> Callable[[str], None]:
             return lambda text: self.progress.update(f"{section}: {text}")
@@ -326,20 +332,14 @@ class Run:
                 self.results.store(section, "-", label, record)
                 self.progress.line(f"{section} {label}: {len(rows)} rows")
 
-        def installed(module: str) -> bool:
-            return find_spec(module) is not None
-
         repeats = self.plan.cold_repeats
         measured(
             "cold",
             "predict",
             lambda: fresh.cold_start(names, self.folder, threads, repeats, progress("cold start")),
         )
-        measured(
-            "cold", "import", lambda: fresh.imports(installed, threads, repeats, progress("import"))
-        )
         for section, case in self.plan.memory:
-            trained = [n for n in names if CONTESTANTS[n].training]
+            trained = [n for n in names if entry_of(n).training]
             measured(
                 "memory",
                 f"{section} {case.label}",

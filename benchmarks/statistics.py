@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .contestants import CONTESTANTS
+from .contestants import entry_of
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
@@ -16,6 +16,11 @@ def quartiles(values: list[float]) -> dict[str, float]:
 def summary(seconds: list[float]) -> dict[str, Any]:
     """Median, quartiles, fastest and number, in seconds."""
     return quartiles(seconds) | {"fastest": float(min(seconds)), "repeats": len(seconds)}
+
+
+def tail(singles: list[float]) -> dict[str, Any]:
+    """99th percentile of single calls, in seconds, and how many there were."""
+    return {"p99": float(np.percentile(singles, 99)), "singles": len(singles)}
 
 
 def share_in_turn(operations: int, seconds: list[float], peaks: list[float]) -> float:
@@ -38,9 +43,9 @@ def seconds_by(statistic: str, results: dict[str, Any]) -> dict[str, float]:
 
 
 def best_rival(statistic: str, results: dict[str, Any]) -> str:
-    """Name the contestant with the least time that is not ours; "" if there is none."""
+    """Name the rival with the least time; "" if there is none."""
     seconds = seconds_by(statistic, results)
-    rivals = {k: v for k, v in seconds.items() if not CONTESTANTS[k].ours}
+    rivals = {k: v for k, v in seconds.items() if entry_of(k).rival}
     return min(rivals, key=rivals.__getitem__, default="")
 
 

@@ -4,7 +4,8 @@
     {"do": "prepare", "section", "case"}           inputs, weights, sessions, compilation: seconds
     {"do": "answer", "path"}                       writes the answer's arrays to an .npz file
     {"do": "warm", "seconds"}                      runs until then, at least 3 times: calls for 1 s
-    {"do": "time", "calls"}                        seconds for one call, the mean over `calls`
+    {"do": "time", "calls"}                        seconds for one call, the mean over `calls`, and
+                                                   of up to 100 single calls each
     {"do": "cold", "case", "folder"}               saves the model: the program of a cold start
     {"do": "memory"}                               bytes: highest resident size so far
     {"do": "drop"}                                 forgets the task
@@ -22,6 +23,7 @@ import os
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,6 +37,7 @@ from .contestants.base import Contestant, Task
 # One call before the timed ones, so that they find their data in the cache, when it costs little:
 # other contestants have run since, and the processor has forgotten this one.
 RECALL_BELOW = 0.05  # seconds
+SINGLES = 100  # calls in a repetition that are timed one by one, for the 99th percentile
 
 
 def die_with_parent() -> None:
@@ -79,7 +82,7 @@ class Player:
 
     def hello(self) -> dict[str, Any]:
         """Who this is."""
-        return {"versions": versions(contestants.CONTESTANTS[self.name].packages)}
+        return {"versions": versions(contestants.entry_of(self.name).packages)}
 
     def prepare(self, section: str, case: dict[str, int]) -> dict[str, Any]:
         """Make the task and call it once; the first call may compile."""
@@ -113,20 +116,33 @@ class Player:
         return {"seconds": fastest}
 
     def time(self, calls: int) -> dict[str, Any]:
-        """One repetition."""
+        """One repetition; of short calls, some more are timed one by one afterwards."""
         run = self._task().run
         if self.last < RECALL_BELOW:
             run()
         gc.collect()
         gc.disable()
         try:
-            start = perf_counter()
-            for _ in range(calls):
-                run()
-            self.last = (perf_counter() - start) / calls
+            singles = self._singles(calls) if calls <= SINGLES else []
+            if not singles:
+                start = perf_counter()
+                for _ in range(calls):
+                    run()
+                self.last = (perf_counter() - start) / calls
+                singles = self._singles(SINGLES)
+            else:
+                self.last = sum(singles) / calls
         finally:
             gc.enable()
-        return {"seconds": self.last}
+        return {"seconds": self.last, "singles": singles}
+
+    def _singles(self, calls: int) -> list[float]:
+        """Time calls one by one."""
+        run, stamps = self._task().run, [perf_counter()]
+        for _ in range(calls):
+            run()
+            stamps.append(perf_counter())
+        return [after - before for before, after in pairwise(stamps)]
 
     def cold(self, case: dict[str, int], folder: str) -> dict[str, Any]:
         """Save the model and hand over the program."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .contestants import CONTESTANTS, UnsupportedError
+from .contestants import CONTESTANTS, UnsupportedError, entry_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,7 +47,7 @@ def environment(name: str, threads: int) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of compiling processes that outlives a case
-        **dict(CONTESTANTS[name].environment if name in CONTESTANTS else ()),
+        **dict(entry_of(name).environment if name.partition(":")[0] in CONTESTANTS else ()),
     }
 
 

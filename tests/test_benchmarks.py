@@ -15,7 +15,9 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import goals, parts, peak, plan, problems, reference, report, run, size, statistics
-from benchmarks.contestants import CONTESTANTS, OURS, UnsupportedError
+from benchmarks.contestants import CONTESTANTS, OURS, Entry, UnsupportedError
+from benchmarks.contestants.base import Contestant
+from benchmarks.measurement import Measurement
 from benchmarks.workers import ROOT, Worker, WorkerError, environment
 
 NUMPY = "gru_np-numpy"
@@ -376,16 +378,114 @@ def test_who_cannot_start_with_two_threads_is_absent(tmp_path, fakes):
         assert list(results["sections"]["forward"][n][SHAPE.label]["contestants"]) == [OURS]
 
 
-def test_compiling_that_took_too_long_with_one_thread_is_tried_with_two(tmp_path, fakes):
+def test_who_took_too_long_to_compile_is_not_asked_for_as_many_steps_again(tmp_path, fakes):
     fakes.contestants, fakes.unroll_limit = [OURS, "torch.compile"], 0.0
-    fakes.cases = {"forward": [SHAPE, problems.Shape(3, 6, 2, 4)]}
+    fakes.cases = {"forward": [SHAPE, problems.Shape(3, 6, 2, 4), problems.Shape(3, 4, 2, 4)]}
     FakeWorker.fails["prepare", "torch.compile", 1] = WorkerError("no answer within 0 s")
     results = run.execute(fakes, tmp_path / "slow.json", resume=False)
     asked = [threads for do, name, threads in FakeWorker.asked
              if (do, name) == ("prepare", "torch.compile")]  # fmt: skip
-    assert asked == [1, 2, 2]
-    longer = results["sections"]["forward"]["1"]["3,6,2,4"]["contestants"]["torch.compile"]
-    assert "fewer steps" in longer["failed"]
+    assert asked == [1, 1]  # T = 5, not T = 6, then T = 4, and neither with two threads
+    for label in ("3,5,2,4", "3,6,2,4"):
+        other = results["sections"]["forward"]["2"][label]["contestants"]["torch.compile"]
+        assert "fewer steps" in other["failed"]
+
+
+def test_a_contestant_is_added_by_one_module_and_one_line(tmp_path, fakes, monkeypatch):
+    newcomer = Entry("newcomer", "Newcomer", (), ())
+    monkeypatch.setitem(CONTESTANTS, "newcomer", newcomer)
+    fakes.contestants.append("newcomer")
+    path = tmp_path / "new.json"
+    results = run.execute(fakes, path, resume=False)
+    assert "newcomer" in results["sections"]["forward"]["2"][SHAPE.label]["contestants"]
+    report.write(results, path, None)
+    assert "newcomer" in path.with_suffix(".md").read_text()
+
+
+def test_what_computes_less_than_float32_is_shown_with_its_error_and_beats_nobody(tmp_path, fakes):
+    fakes.contestants.append("openvino-default")
+    path = tmp_path / "apart.json"
+    results = run.execute(fakes, path, resume=False)
+    record = results["sections"]["forward"]["1"][SHAPE.label]
+    found = record["contestants"]["openvino-default"]
+    assert found["own precision"] and "median" in found and "agrees" not in found
+    found["median"] = 1e-9
+    assert statistics.best_rival("median", record["contestants"]) == "torch"
+    report.write(results, path, None)
+    assert "openvino-default, not float32" in path.with_suffix(".md").read_text()
+
+
+def test_results_say_who_was_left_out_and_why(tmp_path, fakes):
+    fakes.quick = True
+    left_out = run.execute(fakes, tmp_path / "some.json", resume=False)["left out"]
+    assert left_out["jax"] == "not chosen" and "slow to start" in left_out["flax"]
+    assert OURS not in left_out
+    assert "left out: torch.compile (slow to start" in command.roll_call(plan.quick())
+    assert "left out: nobody" in command.roll_call(plan.full())
+
+
+def test_any_shape_can_be_measured_and_goes_where_it_belongs():
+    chosen = plan.full()
+    chosen.take_shapes(["7,9,11,13", "1,1,64,64", "50,8,16,1,1,12", "50,8,16,1,3,12"])
+    layers = [problems.Shape(7, 9, 11, 13), problems.Shape(1, 1, 64, 64)]
+    one, three = (problems.LanguageModel(50, 8, 16, 1, B, 12) for B in (1, 3))
+    assert chosen.cases == {
+        "forward": layers, "training": layers, "language_model": [one, three], "generation": [one],
+    }  # fmt: skip
+
+
+def test_every_setting_that_was_tried_can_be_played():
+    import inspect
+
+    from benchmarks.contestants import class_of, missing
+
+    for name in CONTESTANTS:
+        if not missing(name):
+            cls = class_of(name)
+            assert cls.SETTINGS != Contestant.SETTINGS, f"{name} does not say its settings"
+            for arguments in cls.TRIED.values():
+                inspect.signature(cls).bind(**arguments)
+
+
+def test_two_runs_are_compared_case_by_case(tmp_path, capsys):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, ours in zip(paths, (2e-3, 1e-3), strict=True):
+        path.write_text(json.dumps(fake_results(ours)))
+    assert command.main(["--compare", *map(str, paths)]) == 0
+    shown = capsys.readouterr().out
+    assert "The same machine." in shown
+    assert "| 32, 100, 64, 256: gru_np | 2.00 ms | 1.00 ms | 2.00 × |" in shown
+    other = fake_results()
+    other["machine"]["cpu"], other["sections"] = "Another", {}
+    paths[1].write_text(json.dumps(other))
+    assert command.main(["--compare", *map(str, paths)]) == 0
+    shown = capsys.readouterr().out
+    assert "two machines" in shown and "no case in common" in shown
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"sections": 3, "machine": {"cpu": "x"}}'])
+@pytest.mark.parametrize("option", ["--report", "--compare"])
+def test_a_file_that_is_no_run_is_refused_in_a_sentence(tmp_path, capsys, option, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    files = [str(path)] * (2 if option == "--compare" else 1)
+    assert command.main([option, *files]) == 2
+    assert "expected the JSON of a run" in capsys.readouterr().err
+    strange = fake_results()
+    strange["sections"]["forward"]["1"]["32,100,64,256"]["contestants"]["fast_gru"] = {}
+    path.write_text(json.dumps(strange))
+    assert command.main([option, *files]) == 2
+    assert "not in this version, fast_gru" in capsys.readouterr().err
+
+
+def test_the_99th_percentile_is_that_of_single_calls():
+    one = Measurement("forward", SHAPE, 1)
+    one.enter(OURS, {}, 5)
+    for k in range(10):
+        singles = [1e-3] * 9 + [5e-3 if k == 3 else 1e-3]
+        one.take(OURS, {"seconds": 1e-3, "singles": singles})
+    found = one.record(None)["contestants"][OURS]
+    assert found["singles"] == 100 and 1e-3 < found["p99"] <= 5e-3 and found["median"] == 1e-3
 
 
 def test_who_disagrees_gets_no_time(tmp_path, monkeypatch):
@@ -600,15 +700,18 @@ def test_pictures_are_drawn(tmp_path):
 
     for figure in plots.write(fake_results(), tmp_path / "x.json"):
         assert figure.stat().st_size > 5000
-    assert len(plots.MARKS) == sum(not entry.ours for entry in CONTESTANTS.values())
+    marks = plots.marks()
+    assert list(marks) == [name for name, entry in CONTESTANTS.items() if entry.rival]
+    assert len(set(marks.values())) == len(marks)
 
 
 @pytest.mark.parametrize("wrong", ["--only=nothing", "--threads=0", "--contestants=nobody"])
 def test_the_command_line_refuses_what_it_does_not_know(wrong, capsys):
     with pytest.raises(SystemExit):
         command.main([wrong])
-    assert command.main(["--shapes", "1,2,3,4"]) == 2
-    assert "choose from" in capsys.readouterr().err
+    for label in ("1,2,3", "8,3,0,4", "1,2,3,x", "1,2,3,4,5"):
+        assert command.main(["--shapes", label]) == 2
+        assert f"'{label}': expected B,T,I,H, four whole numbers" in capsys.readouterr().err
 
 
 def test_the_closure_of_a_distribution_has_what_it_requires():
@@ -634,8 +737,6 @@ def test_the_machine_loops_compute_what_they_say():
 
 
 def test_an_unsupported_section_says_so():
-    from benchmarks.contestants.base import Contestant
-
     with pytest.raises(UnsupportedError, match="does not train"):
         Contestant().training(SHAPE, {})
     assert os.path.exists(ROOT / "benchmarks" / "README.md")

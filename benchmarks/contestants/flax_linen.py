@@ -4,7 +4,7 @@ linen keeps a bias on the recurrent side for n only. Those of r and z enter as a
 side's, so they are folded there, and the gradient of the sum is the gradient of both.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -45,6 +45,7 @@ class Model(nn.Module):
     """Embedding, GRU layers, Dense over (T, B) ids."""
 
     model: LanguageModel
+    unroll: int = 1
 
     @nn.compact
     def __call__(self, ids: Any) -> Any:
@@ -52,15 +53,25 @@ class Model(nn.Module):
         h = nn.Embed(self.model.V, self.model.E, name="embedding")(ids)
         for k in range(self.model.layers):
             cell = nn.GRUCell(self.model.H, name=f"cell{k}")
-            h = nn.RNN(cell, time_major=True)(h)
+            h = nn.RNN(cell, time_major=True, unroll=self.unroll)(h)
         return nn.Dense(self.model.V, name="dense")(h)
 
 
 class FlaxLinen(Contestant):
     """flax.linen.RNN(GRUCell)."""
 
+    SETTINGS: ClassVar[str] = "`linen.RNN(GRUCell)`, time-major, jitted as a whole; optax' Adam"
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "unroll=2": {"unroll": 2},
+        "unroll=10": {"unroll": 10},
+    }
+
+    def __init__(self, unroll: int = 1) -> None:
+        self.unroll = unroll
+
     def _apply(self, shape: Shape, problem: Arrays) -> tuple[Any, Any]:
-        layer = nn.RNN(nn.GRUCell(shape.H), time_major=True)
+        unroll = min(self.unroll, shape.T)
+        layer = nn.RNN(nn.GRUCell(shape.H), time_major=True, unroll=unroll)
 
         def apply(x: Any, h0: Any, cell: Any) -> Any:
             return layer.apply({"params": {"cell": cell}}, x, initial_carry=h0)
@@ -100,7 +111,7 @@ class FlaxLinen(Contestant):
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
         """Jit the whole step as one function that reuses its buffers."""
-        net = Model(model)
+        net = Model(model, min(self.unroll, model.T))
         params: Any = {
             "embedding": {"embedding": jnp.array(problem["embedding"])},
             "dense": {"kernel": jnp.array(problem["W"].T), "bias": jnp.array(problem["b"])},

@@ -1,6 +1,10 @@
-"""JAX: the equations under lax.scan, jitted; inputs projected for all steps at once."""
+"""JAX: the equations under lax.scan, jitted; inputs projected for all steps at once.
 
-from typing import Any
+Weights are kept as they are multiplied, W_ih.T (I, 3H) and W_hh.T (H, 3H): XLA on a CPU would
+transpose W_hh anew at every step of the scan.
+"""
+
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,36 +14,41 @@ from ..problems import BETA_1, BETA_2, EPSILON, LEARNING_RATE, Arrays, LanguageM
 from .base import Contestant, Task, generation_task, gradients, layer_parameters, training_task
 
 
-def gru(x: Any, h0: Any, weights: Any) -> Any:
+def gru(x: Any, h0: Any, weights: Any, unroll: int = 1) -> Any:
     """All states (T, B, H) after x (T, B, I)."""
-    W_ih, W_hh, b_ih, b_hh = weights
-    a_ih = x @ W_ih.T + b_ih
+    W_ih_T, W_hh_T, b_ih, b_hh = weights
+    a_ih = x @ W_ih_T + b_ih
 
     def step(h: Any, a_ih: Any) -> Any:
         a_ir, a_iz, a_in = jnp.split(a_ih, 3, axis=-1)
-        a_hr, a_hz, a_hn = jnp.split(h @ W_hh.T + b_hh, 3, axis=-1)
+        a_hr, a_hz, a_hn = jnp.split(h @ W_hh_T + b_hh, 3, axis=-1)
         r = jax.nn.sigmoid(a_ir + a_hr)
         z = jax.nn.sigmoid(a_iz + a_hz)
         n = jnp.tanh(a_in + r * a_hn)
         h = (1 - z) * n + z * h
         return h, h
 
-    return jax.lax.scan(step, h0, a_ih)[1]
+    return jax.lax.scan(step, h0, a_ih, unroll=min(unroll, len(x)))[1]
 
 
-def gru_weights(problem: Arrays, layer: int | None = None) -> Any:
+def gru_weights(problem: Arrays) -> Any:
     """Put the four parameters on the device."""
-    return tuple(jnp.array(w) for w in layer_parameters(problem, layer))
+    return tuple(jnp.array(w.T) for w in layer_parameters(problem))
 
 
-def stack(p: Any, layers: int, ids: Any, states: Any) -> tuple[Any, Any]:
+def model_weights(problem: Arrays) -> Any:
+    """Put all parameters of a model on the device; only the embedding stays as it is."""
+    return {k: jnp.array(v if k == "embedding" else v.T) for k, v in problem.items() if k != "ids"}
+
+
+def stack(p: Any, layers: int, ids: Any, states: Any, unroll: int = 1) -> tuple[Any, Any]:
     """Logits (T, B, V) and new states of the language model for ids (T, B)."""
     h, after = p["embedding"][ids], []
     for k in range(layers):
         weights = [p[name + str(k)] for name in ["W_ih", "W_hh", "b_ih", "b_hh"]]
-        h = gru(h, states[k], weights)
+        h = gru(h, states[k], weights, unroll)
         after.append(h[-1])
-    return h @ p["W"].T + p["b"], after
+    return h @ p["W"] + p["b"], after
 
 
 def zero_states(model: LanguageModel, B: int) -> Any:
@@ -50,10 +59,23 @@ def zero_states(model: LanguageModel, B: int) -> Any:
 class JaxScan(Contestant):
     """jax.jit of jax.lax.scan."""
 
+    SETTINGS: ClassVar[str] = (
+        "jit of the whole; inputs projected before the scan; weights transposed before any timing; "
+        "`lax.scan(unroll=1)`; generation as a loop inside the compiled function"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "unroll=2": {"unroll": 2},
+        "unroll=4": {"unroll": 4},
+        "unroll=10": {"unroll": 10},
+    }
+
+    def __init__(self, unroll: int = 1) -> None:
+        self.unroll = unroll
+
     def forward(self, shape: Shape, problem: Arrays) -> Task:
         """Weights and inputs are on the device before."""
         x, h0, weights = jnp.array(problem["x"]), jnp.array(problem["h0"]), gru_weights(problem)
-        compiled = jax.jit(gru).lower(x, h0, weights).compile()
+        compiled = jax.jit(gru, static_argnums=3).lower(x, h0, weights, self.unroll).compile()
 
         def run() -> Any:
             return compiled(x, h0, weights).block_until_ready()
@@ -66,7 +88,7 @@ class JaxScan(Contestant):
         weights = gru_weights(problem)
 
         def both(x: Any, h0: Any, weights: Any, dh: Any) -> Any:
-            h, pull_back = jax.vjp(lambda x, weights: gru(x, h0, weights), x, weights)
+            h, pull_back = jax.vjp(lambda x, weights: gru(x, h0, weights, self.unroll), x, weights)
             return h, pull_back(dh)
 
         compiled = jax.jit(both).lower(x, h0, weights, dh).compile()
@@ -76,20 +98,23 @@ class JaxScan(Contestant):
 
         def answer() -> Arrays:
             h, (dx, dweights) = run()
-            return {"h": np.asarray(h)} | gradients(*map(np.asarray, [dx, *dweights]))
+            return {"h": np.asarray(h)} | gradients(
+                np.asarray(dx), *(np.asarray(d).T for d in dweights)
+            )
 
         return Task(run, answer)
 
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
         """Jit the whole step, Adam included, as one function that reuses its buffers."""
-        p = {k: jnp.array(v) for k, v in problem.items() if k != "ids"}
+        p = model_weights(problem)
         zero = jax.tree.map(jnp.zeros_like, p)
         kept: dict[str, Any] = {
             "p": p, "m": zero, "v": jax.tree.map(jnp.copy, zero), "step": jnp.zeros((), jnp.float32)
         }  # fmt: skip
 
         def loss_of(p: Any, x: Any, y: Any) -> Any:
-            logits, _ = stack(p, model.layers, x.T, zero_states(model, model.B))
+            states = zero_states(model, model.B)
+            logits, _ = stack(p, model.layers, x.T, states, self.unroll)
             log_p = jax.nn.log_softmax(logits)
             return -jnp.take_along_axis(log_p, y.T[..., None], axis=-1).mean()
 
@@ -111,14 +136,15 @@ class JaxScan(Contestant):
             kept, loss = jitted(kept, x, y)
             return float(loss)
 
-        return training_task(
-            step, lambda: {k: np.asarray(v) for k, v in kept["p"].items()}, problem
-        )
+        def parameters() -> Arrays:
+            now = {k: np.asarray(v) for k, v in kept["p"].items()}
+            return {k: v if k == "embedding" else v.T for k, v in now.items()}
+
+        return training_task(step, parameters, problem)
 
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
         """All characters in one jitted scan: no rival's loop costs less, and none streams less."""
-        p = {k: jnp.array(v) for k, v in problem.items() if k != "ids"}
-        start = zero_states(model, 1)
+        p, start = model_weights(problem), zero_states(model, 1)
 
         def greedy(p: Any, states: Any) -> Any:
             def step(carry: Any, _: Any) -> Any:

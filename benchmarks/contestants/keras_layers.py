@@ -1,8 +1,7 @@
 """Keras 3 on a backend: its GRU layer, batch-first, compiled by what the backend compiles with."""
 
 import os
-from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ from .base import (
     Task,
     UnsupportedError,
     blocks_zrn,
+    fastest,
     gradients,
     layer_parameters,
     training_task,
@@ -34,8 +34,17 @@ def from_keras(kernel: Any, recurrent_kernel: Any, bias: Any) -> list[Any]:
 class Keras(Contestant):
     """What does not depend on the backend."""
 
+    SETTINGS: ClassVar[str] = "`layers.GRU`, compiled as a whole"
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "implementation=1": {"implementation": 1},
+        "unroll": {"unroll": True},
+    }
+
+    def __init__(self, **layer: Any) -> None:
+        self.of_layer = layer
+
     def _layer(self, shape: Shape, problem: Arrays) -> Any:
-        layer = keras.layers.GRU(shape.H, return_sequences=True)
+        layer = keras.layers.GRU(shape.H, return_sequences=True, **self.of_layer)
         layer.build((shape.B, shape.T, shape.I))
         layer.set_weights(to_keras(*layer_parameters(problem)))
         return layer
@@ -46,7 +55,9 @@ class Keras(Contestant):
     def language_model(self, model: LanguageModel, problem: Arrays) -> Task:
         """Model.compile and train_on_batch, as in every tutorial; jit_compile is left to Keras."""
         layers = keras.layers
-        grus = [layers.GRU(model.H, return_sequences=True) for _ in range(model.layers)]
+        grus = [
+            layers.GRU(model.H, return_sequences=True, **self.of_layer) for _ in range(model.layers)
+        ]
         net = keras.Sequential([layers.Embedding(model.V, model.E), *grus, layers.Dense(model.V)])
         net.compile(
             keras.optimizers.Adam(LEARNING_RATE, BETA_1, BETA_2, EPSILON),
@@ -84,6 +95,11 @@ class Keras(Contestant):
 class KerasTensorFlow(Keras):
     """The layer in tf.function."""
 
+    SETTINGS: ClassVar[str] = (
+        "`tf.function` with a concrete function, with XLA or without, whichever is faster for the "
+        "case; `train_on_batch` with `jit_compile` left to Keras"
+    )
+
     def start(self, threads: int) -> None:
         """Set both of TensorFlow's pools."""
         import tensorflow as tf
@@ -94,18 +110,19 @@ class KerasTensorFlow(Keras):
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
-        """Call the layer inside tf.function, compiled by XLA."""
+        """Call the layer inside tf.function, with XLA or without."""
         import tensorflow as tf
 
         layer = self._layer(shape, problem)
         x, h0 = tf.constant(*self._batch_first(problem, "x")), tf.constant(problem["h0"])
-        call = tf.function(
-            lambda x, h0: layer(x, initial_state=h0), jit_compile=True, autograph=False
-        ).get_concrete_function(x, h0)
 
-        def run() -> Any:
-            return call(x, h0).numpy()
+        def prepared(xla: bool) -> Any:
+            call = tf.function(
+                lambda x, h0: layer(x, initial_state=h0), jit_compile=xla, autograph=False
+            ).get_concrete_function(x, h0)
+            return lambda: call(x, h0).numpy()
 
+        run = fastest([prepared(xla) for xla in (True, False)])
         return Task(run, lambda: {"h": run().swapaxes(0, 1)})
 
     def training(self, shape: Shape, problem: Arrays) -> Task:
@@ -123,31 +140,25 @@ class KerasTensorFlow(Keras):
             variables = [v.value for v in layer.trainable_weights]
             return h, tape.gradient(h, [x, variables], output_gradients=dh)
 
+        def prepared(xla: bool) -> Any:
+            call = tf.function(both, jit_compile=xla, autograph=False)
+            call = call.get_concrete_function(x, h0, dh)
+
+            def run() -> Any:
+                h, (dx, dweights) = call(x, h0, dh)
+                return h.numpy(), dx, dweights
+
+            return run
+
         # XLA helps small shapes and harms large ones: take what is faster here.
-        calls = [
-            tf.function(both, jit_compile=xla, autograph=False).get_concrete_function(x, h0, dh)
-            for xla in (True, False)
-        ]
-
-        def seconds(call: Any) -> float:
-            spans = []
-            for _ in range(4):
-                start = perf_counter()
-                call(x, h0, dh)[0].numpy()
-                spans.append(perf_counter() - start)
-            return min(spans)
-
-        call = min(calls, key=seconds)
-
-        def run() -> Any:
-            h, (dx, dweights) = call(x, h0, dh)
-            return h.numpy(), dx, dweights
-
+        run = fastest([prepared(xla) for xla in (True, False)])
         return Task(run, lambda: self._training_answer(run))
 
 
 class KerasJax(Keras):
     """jax.jit of the stateless call."""
+
+    SETTINGS: ClassVar[str] = "`jax.jit` of `stateless_call`; `train_on_batch` as Keras compiles it"
 
     def forward(self, shape: Shape, problem: Arrays) -> Task:
         """Weights and inputs are on the device before."""

@@ -1,7 +1,7 @@
 """ONNX Runtime: an ONNX GRU graph, inputs and outputs bound once so that no call copies them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
@@ -74,9 +74,26 @@ def language_model(model: LanguageModel, problem: Arrays) -> bytes:
 class OnnxRuntime(Contestant):
     """The CPU execution provider."""
 
+    SETTINGS: ClassVar[str] = (
+        "inputs and outputs bound once (`io_binding`); all graph optimisations and spinning, its "
+        "defaults; generation picks the next id in the graph"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "no spinning": {"entries": {"session.intra_op.allow_spinning": "0"}},
+        "no graph optimisation": {"optimised": False},
+        "denormals as zero": {"entries": {"session.set_denormal_as_zero": "1"}},
+    }
+
+    def __init__(self, optimised: bool = True, entries: dict[str, str] | None = None) -> None:
+        self.optimised, self.entries = optimised, entries or {}
+
     def start(self, threads: int) -> None:
         """Threads belong to the session."""
         self.options = ort.SessionOptions()
+        for key, value in self.entries.items():
+            self.options.add_session_config_entry(key, value)
+        if not self.optimised:
+            self.options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.options.intra_op_num_threads = threads
         self.options.inter_op_num_threads = 1
         self.options.log_severity_level = 3

@@ -1,6 +1,6 @@
 """OpenVINO: GRUSequence on the CPU plugin, in float32, tuned for the latency of one request."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import openvino as ov
@@ -25,6 +25,18 @@ def gru_sequence(
 class OpenVino(Contestant):
     """Tensors share memory with NumPy arrays; an infer request is made once."""
 
+    PRECISION: ClassVar[dict[str, str]] = {"INFERENCE_PRECISION_HINT": "f32"}
+    SETTINGS: ClassVar[str] = (
+        "`LATENCY`, one stream, `INFERENCE_PRECISION_HINT=f32`, tensors that share NumPy's memory"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "THROUGHPUT": {"PERFORMANCE_HINT": "THROUGHPUT"},
+        "CPU pinning": {"ENABLE_CPU_PINNING": True},
+    }
+
+    def __init__(self, **config: Any) -> None:
+        self.given = config
+
     def start(self, threads: int) -> None:
         """One stream of `threads`; no half precision where the processor would offer it."""
         self.core = ov.Core()
@@ -32,7 +44,8 @@ class OpenVino(Contestant):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            **self.PRECISION,
+            **self.given,
         }
 
     def _request(self, results: list[Any], parameters: list[Any], inputs: list[Any]) -> Any:
@@ -87,3 +100,13 @@ class OpenVino(Contestant):
             return row[0, 0], after
 
         return stepwise_generation(step, model, problem)
+
+
+class OwnPrecision(OpenVino):
+    """The same in the precision that OpenVINO chooses by itself: bfloat16 where there is any."""
+
+    PRECISION: ClassVar[dict[str, str]] = {}
+    SETTINGS: ClassVar[str] = (
+        "the same without `INFERENCE_PRECISION_HINT`; its error stands beside it"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from .base import (
 
 class Ours(Contestant):
     """What `import gru_np` gives: compiled kernels where they pay."""
+
+    SETTINGS: ClassVar[str] = (
+        "kernels loaded before any timing, as a service does; `Sequential.step` at T = 1 and in "
+        "generation"
+    )
 
     def start(self, threads: int) -> None:
         """Threads come from GRU_NP_NUM_THREADS, which the benchmark sets."""
@@ -126,6 +131,8 @@ print(int(model.predict(ids)[0, -1].argmax()))
 
 class OursNumPy(Ours):
     """The same where numba is not installed: every array operation is NumPy's."""
+
+    SETTINGS: ClassVar[str] = "the same with numba out of reach; OpenBLAS with as many threads"
 
     def start(self, threads: int) -> None:
         """Make `import numba` fail, as it does without the package."""

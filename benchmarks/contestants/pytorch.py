@@ -1,7 +1,10 @@
-"""PyTorch: torch.nn.GRU, eager and through torch.compile; time-major, its own default."""
+"""PyTorch: torch.nn.GRU, eager and through torch.compile; time-major, its own default.
+
+For one step at a time torch has a GRUCell, too: each is tried, and the faster one plays.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -9,6 +12,7 @@ from ..problems import BETA_1, BETA_2, EPSILON, LEARNING_RATE, Arrays, LanguageM
 from .base import (
     Contestant,
     Task,
+    fastest,
     gradients,
     layer_parameters,
     stepwise_generation,
@@ -41,9 +45,42 @@ class Model(torch.nn.Module):
         return state | {"dense.weight": problem["W"], "dense.bias": problem["b"]}
 
 
+class Cells(torch.nn.Module):
+    """The same model for one step of a batch of one, of GRUCells."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.embedding, self.dense = model.embedding, model.dense
+        self.cells = torch.nn.ModuleList(
+            cell_from(*(getattr(model.gru, f"{name}{k}") for name in NAMES))
+            for k in range(model.gru.num_layers)
+        )
+
+    def forward(self, ids: Any, states: Any = None) -> Any:
+        """Logits (1, 1, V) and the states, one a layer, for ids (1, 1)."""
+        h, after = self.embedding(ids)[0], []
+        for k, cell in enumerate(self.cells):
+            h = cell(h, None if states is None else states[k])
+            after.append(h)
+        return self.dense(h)[None], after
+
+
+def cell_from(W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any) -> torch.nn.GRUCell:
+    """Make a cell of these parameters."""
+    cell = torch.nn.GRUCell(W_ih.shape[1], W_hh.shape[1])
+    values = zip((name[:-2] for name in NAMES), (W_ih, W_hh, b_ih, b_hh), strict=True)
+    cell.load_state_dict(dict(values))
+    return cell
+
+
 def tensors(arrays: dict[str, Any]) -> dict[str, Any]:
     """Copy into tensors: training changes parameters in place."""
     return {k: torch.tensor(v) for k, v in arrays.items()}
+
+
+def tensors_of(values: Any) -> list[Any]:
+    """Copy one after the other."""
+    return [torch.tensor(value) for value in values]
 
 
 def model_from(model: LanguageModel, problem: Arrays) -> Model:
@@ -56,10 +93,25 @@ def model_from(model: LanguageModel, problem: Arrays) -> Model:
 class Eager(Contestant):
     """torch.nn.GRU as it comes."""
 
+    SETTINGS: ClassVar[str] = (
+        "`nn.GRU`, time-major, in `inference_mode`; at T = 1 and in generation `nn.GRUCell` "
+        "where it is faster (tried before each case); `Adam(fused=True)`"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {
+        "nn.GRU at T = 1": {"cells": False},
+        "oneDNN off": {"onednn": False},
+        "no_grad": {"no_grad": True},
+    }
+
+    def __init__(self, cells: bool = True, onednn: bool = True, no_grad: bool = False) -> None:
+        self.cells, self.onednn = cells, onednn
+        self.without_gradient = torch.no_grad if no_grad else torch.inference_mode
+
     def start(self, threads: int) -> None:
         """Set both of torch's thread pools."""
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
+        torch.backends.mkldnn.flags(enabled=self.onednn).__enter__()
 
     def wrap(self, module: Any) -> Any:
         """Leave the module as it is; torch.compile replaces it."""
@@ -77,10 +129,20 @@ class Eager(Contestant):
         x, h0 = torch.tensor(problem["x"]), torch.tensor(problem["h0"])[None]
 
         def run() -> Any:
-            with torch.inference_mode():
+            with self.without_gradient():
                 return gru(x, h0)[0]
 
-        return Task(run, lambda: {"h": run().numpy()})
+        if shape.T == 1 and self.cells:
+            one, h = x[0], h0[0]
+            cell = self.wrap(cell_from(*tensors_of(layer_parameters(problem))))
+
+            def step() -> Any:
+                with self.without_gradient():
+                    return cell(one, h)
+
+            run = fastest([run, step])
+        shown = (shape.T, shape.B, shape.H)
+        return Task(run, lambda: {"h": run().detach().numpy().reshape(shown)})
 
     def training(self, shape: Shape, problem: Arrays) -> Task:
         """torch.autograd.grad by x and the four parameters."""
@@ -127,12 +189,17 @@ class Eager(Contestant):
 
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
         """One call of the model a character, state handed back."""
-        net = self.wrap(model_from(model, problem).eval())
+        net = model_from(model, problem).eval()
+        candidates = [net, Cells(net)] if self.cells else [net]
+        tasks = [self._steps(self.wrap(one), model, problem) for one in candidates]
+        best = fastest([task.run for task in tasks])
+        return next(task for task in tasks if task.run is best)
 
+    def _steps(self, net: Any, model: LanguageModel, problem: Arrays) -> Task:
         def step(token: int, state: Any) -> tuple[Any, Any]:
-            with torch.inference_mode():
+            with self.without_gradient():
                 logits, state = net(torch.tensor([[token]]), state)
-            return logits.numpy()[0, 0], state
+            return logits.detach().numpy()[0, 0], state
 
         return stepwise_generation(step, model, problem)
 
@@ -161,6 +228,12 @@ with torch.inference_mode():
 
 class Compiled(Eager):
     """The same through torch.compile, recurrences included (it leaves them out by default)."""
+
+    SETTINGS: ClassVar[str] = (
+        "`torch.compile(dynamic=False)` of the same, with `allow_rnn`: time is unrolled; 30 s to "
+        "compile a case, then no longer ones"
+    )
+    TRIED: ClassVar[dict[str, dict[str, Any]]] = {"nn.GRU at T = 1": {"cells": False}}
 
     def start(self, threads: int) -> None:
         """Let the compiler unroll the time loop; otherwise this is eager under another name."""
