@@ -335,10 +335,10 @@ def full_text(results: dict[str, Any], plots: list[str]) -> str:
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def insert(page: str, text: str) -> str:
+def insert(page: str, text: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """Replace what stands between the markers of a page; a page without them stays as it is."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
         return page
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"

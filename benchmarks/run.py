@@ -275,7 +275,7 @@ class Run:
         limit = self.plan.unroll_limit if entry.unrolls else self.plan.limit
         # Neither threads nor a gradient make the time loop that is compiled shorter.
         if entry.unrolls and self.too_long.get(name, 1 << 30) <= case.T:
-            return {"failed": f"compiling for fewer steps already took over {limit:.0f} s"}, 0
+            return {"failed": f"compiling for no more steps already took over {limit:.0f} s"}, 0
         row: dict[str, Any] = {}
         started = perf_counter()
         try:

@@ -3,8 +3,8 @@
     python -m benchmarks.settings            # every contestant with something else to try
     python -m benchmarks.settings --contestants jax,torch
 
-Writes results/settings.json and .md: how many times as long each other setting takes as the
-contestant's own (below 1 in bold: then that one should be taken).
+Keeps results/settings.json and writes benchmarks/README.md between its markers: how many times as
+long each other setting takes as the contestant's own (below 1 in bold: then take that one).
 """
 
 import argparse
@@ -21,7 +21,10 @@ from .__main__ import RESULTS, chosen
 from .contestants import CONTESTANTS, class_of, missing
 from .plan import Plan
 from .run import Progress, Results, Run
+from .workers import ROOT
 
+README = ROOT / "benchmarks" / "README.md"
+MARKERS = ("<!-- settings:begin -->", "<!-- settings:end -->")
 SHAPES = [problems.Shape(1, 1, 128, 256), problems.Shape(1, 100, 64, 128),
           problems.Shape(8, 50, 128, 128), problems.Shape(64, 35, 200, 200)]  # fmt: skip
 CASES = {
@@ -58,7 +61,6 @@ def measure(name: str, tried: list[str], repeats: int) -> dict[str, Any]:
 def text(results: dict[str, Any]) -> str:
     """Write what every contestant plays with and what lost, with its ratios."""
     lines = [
-        "# Everyone's settings, and what was tried instead", "",
         f"{results['machine']['cpu']}, one thread. A ratio says how many times as long a setting "
         "takes as the contestant's own (median of the cases, lowest to highest).", "",
     ]  # fmt: skip
@@ -74,7 +76,7 @@ def text(results: dict[str, Any]) -> str:
                 rows.append([one, report.NONE, "ran nowhere"])
         if rows:
             lines += [report.table(["tried", "median", "lowest to highest"], rows), ""]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def main() -> int:
@@ -98,7 +100,8 @@ def main() -> int:
         found = measure(name, list(cls.TRIED), args.repeats) if cls.TRIED else {"tried": {}}
         results["contestants"][name] = {"settings": cls.SETTINGS, **found}
         report.replace(path, json.dumps(results, indent=1) + "\n")
-        report.replace(path.with_suffix(".md"), text(results) + "\n")
+    page = README.read_text(encoding="utf-8")
+    report.replace(README, report.insert(page, text(results), MARKERS))
     sys.stdout.write(text(results) + "\n")
     return 0
 

@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import goals, parts, peak, plan, problems, reference, report, run, size, statistics
+from benchmarks import (
+    goals,
+    parts,
+    peak,
+    plan,
+    problems,
+    reference,
+    report,
+    run,
+    settings,
+    size,
+    statistics,
+)
 from benchmarks.contestants import CONTESTANTS, OURS, Entry, UnsupportedError
 from benchmarks.contestants.base import Contestant
 from benchmarks.measurement import Measurement
@@ -388,7 +400,7 @@ def test_who_took_too_long_to_compile_is_not_asked_for_as_many_steps_again(tmp_p
     assert asked == [1, 1]  # T = 5, not T = 6, then T = 4, and neither with two threads
     for label in ("3,5,2,4", "3,6,2,4"):
         other = results["sections"]["forward"]["2"][label]["contestants"]["torch.compile"]
-        assert "fewer steps" in other["failed"]
+        assert "no more steps" in other["failed"]
 
 
 def test_a_contestant_is_added_by_one_module_and_one_line(tmp_path, fakes, monkeypatch):
@@ -776,3 +788,18 @@ def test_the_parts_of_a_shape_that_is_none_are_refused_in_a_sentence(label, monk
         parts.main()
     assert ended.value.code == 2
     assert f"'{label}': expected B,T,I,H, four whole numbers from 1" in capsys.readouterr().err
+
+
+def test_settings_say_what_was_tried_and_what_it_cost():
+    found = {
+        "settings": "as it was best",
+        "tried": {"other": {"a": 1.5, "b": 0.8, "c": 2.0}, "no": {}},
+    }
+    text = settings.text({"machine": {"cpu": "A processor"}, "contestants": {"lib": found}})
+    assert "**lib**: as it was best." in text
+    assert (
+        "| other | 1.50 × | **0.80 ×** to 2.00 × |" in text and "| no | - | ran nowhere |" in text
+    )
+    page = f"x {settings.MARKERS[0]} old {settings.MARKERS[1]} y"
+    assert "old" not in report.insert(page, text, settings.MARKERS)
+    assert all(marker in settings.README.read_text() for marker in settings.MARKERS)
