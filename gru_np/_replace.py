@@ -27,7 +27,8 @@ def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
     """Make `path` a file that consists of the blocks of bytes, or leave it as it is.
 
     A symbolic link is followed: the file it points to is replaced. Permissions of an existing file
-    are kept. Leftovers of writers that were killed, for whatever path in this folder, are removed.
+    are kept, and its owner, group and extended attributes as far as the system lets this user set
+    them. Leftovers of writers that were killed, for whatever path in this folder, are removed.
 
     Raises
     ------
@@ -40,10 +41,13 @@ def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
     folder = os.path.dirname(target)
     temporary, file, folder_file = "", -1, -1
     what_is_there = "what was there before is unchanged"
+    renamed: tuple[int, int] | None = None  # device and number of the new file, once it may be
     try:
+        if path.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+            raise IsADirectoryError(errno.EISDIR, "the path is that of a folder")
         if not os.path.isdir(folder):
             raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
-        mode = _mode_to_keep(target)
+        old = _status_to_keep(target)
         if hasattr(os, "O_DIRECTORY"):  # opened first: an error now is better than one after
             folder_file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         _sweep(folder)
@@ -52,21 +56,23 @@ def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
             # A new file is born with the mode it will keep, 0666 less the umask; one that takes
             # the place of another is closed to all but its owner until it is complete.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
-            file = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+            file = os.open(temporary, flags, 0o666 if old is None else 0o600)
             if not _lock(file):  # another process swept it before the lock was ours
                 file = _close(file)
         for block in blocks:
             while block:
                 block = block[os.write(file, block[:_CHUNK]) :]
-        if mode is not None and mode != stat.S_IMODE(os.fstat(file).st_mode):
-            os.chmod(temporary, mode)
+        if old is not None:
+            _take_after(old, target, temporary, os.fstat(file))
         os.fsync(file)
+        renamed = _identity(os.fstat(file))
         if fcntl is None:
             file = _close(file)  # Windows does not rename an open file
         os.replace(temporary, target)
-        what_is_there = "the new file is in place, but might not outlast a power failure"
         _flush_folder(folder_file)
     except BaseException as error:
+        if renamed is not None:
+            what_is_there = _look(target, renamed)
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
@@ -107,8 +113,50 @@ def _flush_folder(folder_file: int) -> None:
             raise
 
 
-def _mode_to_keep(target: str) -> int | None:
-    """Return the permissions of the file to be replaced, None if there is none."""
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _look(target: str, new: tuple[int, int]) -> str:
+    """Say which file is there after a rename or what followed it failed.
+
+    A rename may have been done and reported as failed: by a network file system whose answer was
+    lost, or a disk that failed as the change was written.
+    """
+    try:
+        there = _identity(os.stat(target))
+    except FileNotFoundError:
+        return "no file is there"
+    except OSError:
+        return "it is not known whether the old or the new file is in place"
+    if there == new:
+        return "the new file is in place, but might not outlast a power failure"
+    return "what was there before is unchanged"
+
+
+def _take_after(old: os.stat_result, target: str, temporary: str, new: os.stat_result) -> None:
+    """Give the new file the owner, permissions and extended attributes of the old one.
+
+    Only the permissions can always be set; the rest is for the owner's sake if root saves.
+    """
+    if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.chown(temporary, old.st_uid, old.st_gid)
+        except OSError:
+            with suppress(OSError):
+                os.chown(temporary, -1, old.st_gid)
+    mode = old.st_mode & 0o777
+    if mode != stat.S_IMODE(new.st_mode):
+        os.chmod(temporary, mode)
+    if hasattr(os, "listxattr"):
+        with suppress(OSError):  # a file system without them
+            for name in os.listxattr(target):
+                with suppress(OSError):  # one that belongs to the system
+                    os.setxattr(temporary, name, os.getxattr(target, name))
+
+
+def _status_to_keep(target: str) -> os.stat_result | None:
+    """Return the status of the file to be replaced, None if there is none."""
     try:
         status = os.stat(target)
     except FileNotFoundError:
@@ -117,7 +165,7 @@ def _mode_to_keep(target: str) -> int | None:
         raise ValueError(f"expected a regular file to replace, found {kind(status)}")
     if not os.access(target, os.W_OK):  # a rename would not ask
         raise PermissionError(errno.EACCES, "the file is write-protected")
-    return status.st_mode & 0o777
+    return status
 
 
 def _lock(file: int) -> bool:

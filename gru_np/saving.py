@@ -71,7 +71,7 @@ def layer_to_config(layer: layers.Layer) -> dict[str, Any]:
 
 def require_model(config: Any) -> None:
     """Raise unless a description of a model has its entries, of their kinds."""
-    require_fields("config of the model", config, MODEL, optional=())
+    require_fields("config of the model", config, MODEL)
 
 
 def layer_from_config(config: dict[str, Any]) -> layers.Layer:
@@ -201,6 +201,7 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
 def _require_file(config: dict[str, Any]) -> None:
     """Raise unless what a file says is of the kinds above, and its position one in a run."""
     require_fields("the config", config, FILE, ADDED)
+    require_fields("the model", config["model"], MODEL, optional=())
     training = config["training"]
     if training is None:
         return

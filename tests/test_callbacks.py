@@ -380,3 +380,66 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_file(tmp_path):
     assert "what was there before is unchanged" in done.stdout
     assert Sequential.load(path).layers[0].units == 9
     assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+# ------------------------------------------------------------- what a resumed file may not decide
+
+
+def small_run(folder, saves, epochs, resume=None):
+    model = Sequential([Dense(1)], seed=0)
+    model.compile("mse", "sgd")
+    x, y = np.ones((6, 2)), np.ones((6, 1))
+    model.fit(x, y, epochs=epochs, verbose=0, callbacks=[saves], resume=resume)
+
+
+def test_a_resumed_run_removes_only_files_whose_names_its_own_pattern_makes(tmp_path):
+    """`written` stands in the file, so whoever wrote the file would choose what is deleted."""
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    folder.mkdir(), outside.mkdir()
+    victims = [tmp_path / "letter", outside / "e-1.st", folder / "e-x.st", folder / "e-1.st.bak"]
+    for victim in victims:
+        victim.touch()
+    pattern = str(folder / "e-{epoch}.st")
+    small_run(folder, ModelCheckpoint(pattern, keep=2), 2)
+    config, arrays = checkpoint.load(folder / "e-2.st")
+    at = [c["class"] for c in config["training"]["callbacks"]].index("ModelCheckpoint")
+    own = [str(folder / "e-1.st"), str(folder / "e-2.st")]
+    hostile = [str(v) for v in victims] + [f"{folder}/../outside/e-1.st", f"{folder}/e-..st"]
+    config["training"]["callbacks"][at]["state"]["written"] = hostile + own
+    checkpoint.save(folder / "e-2.st", config, arrays)
+    small_run(folder, ModelCheckpoint(pattern, keep=2), 4, resume=folder / "e-2.st")
+    assert all(victim.exists() for victim in victims)
+    kept = sorted(p.name for p in folder.iterdir())
+    assert kept == ["e-1.st.bak", "e-3.st", "e-4.st", "e-x.st"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "made", "foreign"),
+    [
+        ("e-{epoch:03d}.st", ["e-007.st", "e-1234.st"], ["e-a.st", "e-.st", "e-7.st/x", "e-7+.st"]),
+        ("{val_loss:.2f}.st", ["0.25.st", "nan.st", "-1.50.st"], ["../0.st", "/.st"]),
+        ("{loss:9.1%}_{batch}.st", ["    12.5%_3.st"], ["a_3.st", "12_.st"]),
+        ("plain.st", ["plain.st"], ["plainxst", "./plain.st"]),
+        ("{{x}}.st", ["{x}.st"], ["x.st", "3.st"]),
+        ("{epoch}/m.st", ["3/m.st"], ["../m.st", "./m.st", "3/../m.st"]),
+    ],
+)
+def test_a_pattern_knows_the_names_that_it_makes(pattern, made, foreign):
+    saves = ModelCheckpoint(pattern, keep=1)
+    saves.set_state({"best": None, "written": made + foreign})
+    assert saves.get_state()["written"] == made
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{0}", "{x", "x}", "{epoch.real}", "{epoch!r}", "{a[0]}",
+                                     "{epoch:{batch}}", "", "folder/", "."])  # fmt: skip
+def test_a_pattern_of_no_file_is_refused_at_construction(pattern):
+    with pytest.raises(ValueError, match="ModelCheckpoint: filepath must"):
+        ModelCheckpoint(pattern)
+
+
+def test_a_name_may_have_the_number_of_the_batch(tmp_path):
+    model = Sequential([Dense(1)], seed=0)
+    model.compile("mse", "sgd")
+    saves = ModelCheckpoint(str(tmp_path / "{epoch}-{batch}.st"), save_freq=2)
+    model.fit(np.ones((5, 2)), np.ones((5, 1)), batch_size=1, verbose=0, callbacks=[saves])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1-2.st", "1-4.st", "1-5.st"]

@@ -373,3 +373,77 @@ def test_readers_and_two_writers_see_whole_files_only(tmp_path):
         two.kill()
     assert {"one", "two"} <= {name for name, _ in seen}
     assert len(seen) > 10
+
+
+# ------------------------------------------------------------------ what belongs to the old file
+
+
+def test_a_rename_that_was_done_and_reported_as_failed_is_told_as_what_it_is(path, monkeypatch):
+    """As of a network file system whose answer was lost: the sentence says which file is there."""
+
+    def replace(source, target):
+        REAL["replace"](source, target)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="the new file is in place, but might not outlast"):
+        checkpoint.save(path, NEW, ARRAYS)
+    assert which(path) == "new" and leftovers(path) == []
+
+
+def test_a_rename_that_failed_where_nothing_was_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing(REAL["replace"], OSError(errno.EIO, "error"), 1))
+    with pytest.raises(OSError, match="no file is there"):
+        checkpoint.save(tmp_path / "new", NEW, ARRAYS)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_rename_whose_outcome_cannot_be_seen_is_told_as_unknown(path, monkeypatch):
+    error = OSError(errno.EIO, "error")
+
+    def replace(source, target):
+        monkeypatch.setattr(os, "stat", failing(REAL["stat"], error, 1))
+        raise error
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="it is not known whether the old or the new file"):
+        checkpoint.save(path, NEW, ARRAYS)
+
+
+def test_a_path_that_ends_like_a_folders_is_refused(path):
+    with pytest.raises(OSError, match="the path is that of a folder"):
+        checkpoint.save(f"{path}/", NEW, ARRAYS)
+    with pytest.raises(OSError, match="the path is that of a folder"):
+        checkpoint.save(f"{path.parent}/new/", NEW, ARRAYS)
+    assert which(path) == "old" and leftovers(path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no extended attributes")
+def test_extended_attributes_are_kept(path):
+    try:
+        os.setxattr(path, "user.origin", b"a laboratory")
+    except OSError:
+        pytest.skip("a file system without extended attributes")
+    checkpoint.save(path, NEW, ARRAYS)
+    assert which(path) == "new" and os.getxattr(path, "user.origin") == b"a laboratory"
+
+
+def test_root_leaves_a_file_to_its_owner(path, monkeypatch):
+    """Who is not root cannot give files away: then the calls are looked at alone."""
+    calls = []
+    owner = 12345
+    if os.geteuid() == 0:
+        os.chown(path, owner, owner + 1)
+        path.chmod(0o640)
+        checkpoint.save(path, NEW, ARRAYS)
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (owner, owner + 1, 0o640)
+
+    def chown(file, uid, gid):
+        calls.append((uid, gid))
+        raise PermissionError(errno.EPERM, "not allowed")
+
+    monkeypatch.setattr(os, "chown", chown)
+    old = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, owner, owner + 1, 0, 0, 0, 0))
+    _replace._take_after(old, str(path), str(path), path.parent.stat())
+    assert calls == [(owner, owner + 1), (-1, owner + 1)]  # the whole, then as much as is allowed

@@ -405,3 +405,165 @@ def test_twenty_kills_leave_a_checkpoint_that_loads_and_nothing_stale(tmp_path):
     assert finish(process)[0] == 0
     Sequential.load(path)
     assert [p.name for p in path.parent.iterdir()] == ["run.safetensors"]
+
+
+# ------------------------------------------------------------- what a file and a console may do
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="SIGHUP of POSIX")
+def test_a_terminal_that_is_closed_costs_nothing(tmp_path):
+    """Its signal comes from the kernel and from the shell: twice."""
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT * 4, encoding="utf-8")
+    path = tmp_path / "run.safetensors"
+    process = start(book, path)
+    wait_for(path, process)
+    process.send_signal(signal.SIGHUP)
+    process.stdout.close()
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert Sequential.load(path).optimizer.iterations > 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="SIGHUP of POSIX")
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(tmp_path):
+    from gru_np.callbacks import StopOnSignal
+
+    def nothing(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, nothing)
+    try:
+        stop = StopOnSignal()
+        stop.on_train_begin({})
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.stopped and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.stopped == signal.SIGTERM
+        stop.on_train_end({})
+        assert signal.getsignal(signal.SIGTERM) is nothing
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
+def resigned(path, **run):
+    """Change what a model's file says of its run, and sign it."""
+    from gru_np import checkpoint
+
+    config, arrays = checkpoint.load(path)
+    config["extras"]["run"] |= run
+    checkpoint.save(path, config, arrays)
+
+
+@pytest.fixture
+def begun(book, tmp_path):
+    """A run of two epochs with one of them done; its book beside it."""
+    path = tmp_path / "run.safetensors"
+    args = ["train", "--text", str(book), "--checkpoint", str(path), *SMALL, "--samples", "0"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main([*args, "--epochs", "1"]) == 0
+    resigned(path, epochs=2)
+    return path
+
+
+def test_a_file_names_no_path_that_is_read_or_overwritten(begun, book, tmp_path, capsys):
+    victim, secret = tmp_path / "victim", tmp_path / "secret.txt"
+    victim.write_text("precious", encoding="utf-8")
+    secret.write_text("secret " * 200, encoding="utf-8")
+    resume = ["train", "--resume", "--checkpoint", str(begun)]
+    assert cli.main(resume) == 2
+    assert "--resume takes no path from a file: the run had --text" in capsys.readouterr().err
+    resigned(begun, text=[str(secret)], log=str(victim), best=str(victim), checkpoint=str(victim))
+    assert cli.main([*resume, "--text", str(book)]) == 2
+    assert "name it again (it was " in capsys.readouterr().err
+    assert victim.read_text(encoding="utf-8") == "precious"
+    # Named on the command line it is another text than the run's, and that is seen.
+    resigned(begun, log=None, best=None)
+    assert cli.main([*resume, "--text", str(secret)]) == 2
+    assert "learns from another text than" in capsys.readouterr().err
+    assert cli.main([*resume, "--text", str(book)]) == 0
+    assert victim.read_text(encoding="utf-8") == "precious"
+    assert Sequential.load(begun).history.epoch == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"batch_size": -1}, {"batch_size": "3"}, {"length": 0}, {"epochs": 10**30},
+        {"validation": float("nan")}, {"validation": 2}, {"samples": -1}, {"average": "x"},
+        {"tokens": "bytes"}, {"skip_nan": None},
+    ],
+)  # fmt: skip
+def test_settings_of_a_run_without_a_meaning_are_one_sentence(run, begun, book, capsys):
+    resigned(begun, **run)
+    args = ["--checkpoint", str(begun), "--text", str(book)]
+    assert cli.main(["train", "--resume", *args]) == 2
+    error = capsys.readouterr().err
+    assert f"the run's setting {next(iter(run))} has no meaning" in error
+    assert error.count("\n") == 1
+
+
+def test_a_checkpoint_with_braces_in_its_name_is_that_file(book, tmp_path, capsys):
+    path, best = tmp_path / "{epoch}-{x}.st", tmp_path / "best{.st"
+    args = ["train", "--text", str(book), "--checkpoint", str(path), "--best", str(best), *SMALL]
+    assert cli.main([*args, "--epochs", "1", "--samples", "0"]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"book.txt", path.name, best.name}
+    assert cli.main(["next", "the", "--checkpoint", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--units", "1000000"], "--units must be at most 65,536"),
+        (["train", "--units", "65536", "--layers", "100"], "GB of memory; lower --units"),
+        (["train", "--layers", "1000000"], "--layers must be at most 100"),
+        (["train", "--learning-rate", "inf"], "--learning-rate must be above 0 and"),
+        (["train", "--dropout", "nan"], "--dropout must be at least 0"),
+        (["train", "--weight-decay", "-1"], "--weight-decay must be at least 0"),
+        (["train", "--validation", "nan"], "--validation must be above 0"),
+        (["train", "--seed", "1e3"], "--seed must be an integer, got 1e3"),
+        (["train", "--text", "/dev/zero"], "expected a regular file, found a character device"),
+        (["train", "--checkpoint", "{folder}/"], "--checkpoint must name a file, got the folder"),
+        (["train", "--checkpoint", "{folder}/no/m.st"], "--checkpoint must be in a folder that"),
+        (["train", "--log", "{folder}"], "--log must name a file, got the folder"),
+        (["train", "--best", "/dev/null"], "--best must name a regular file"),
+        (["generate", "{model}", "--prompt=--"], "an option's value must not be --"),
+        (["generate", "{model}", "--beams", "1000000000000"], "--beams must be at most 4,096"),
+        (["generate", "{model}", "--beams", "2", "--length-norm", "nan"], "--length-norm must be"),
+        (["generate", "{model}", "--temperature", "inf"], "--temperature must be at least 0"),
+        (["generate", "{model}", "--length", "9" * 400], "--length must be at most"),
+        (["generate", "{model}", "--seed", "-1"], "--seed must be at least 0"),
+        (["next", "the", "--checkpoint", "{model}", "--k", "x"], "--k must be an integer, got x"),
+        (["evaluate", "{model}", "--held-out"], "--text must name what to read"),
+        (["gates", "{model}", "--text", "the", "--unit", "-1"], "--unit must be at least 0"),
+        (["gates", "{model}", "--text", "the", "--out", "{folder}/"], "--out must name a file"),
+        (["gradcheck", "--units", "100000"], "--units must be at most 1,000"),
+        (["gradcheck", "--method", "magic"], "invalid choice: 'magic'"),
+        (["export", "{model}", "{folder}/no/m.py"], "must be in a folder that exists"),
+        (["trian"], "invalid choice: 'trian'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_what_no_machine_can_do_is_one_sentence_and_status_2(
+    args, message, trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    model, _ = trained
+    assert cli.main([a.format(model=model, folder=tmp_path) for a in args]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("gru-np")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_enough_memory_is_no_traceback(trained, capsys, monkeypatch):
+    def load(path):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(Sequential, "load", load)
+    assert cli.main(["next", "the", "--checkpoint", str(trained[0])]) == 1
+    expected = "gru-np next: there is not enough memory; Unable to allocate 9 GiB\n"
+    assert capsys.readouterr().err == expected
