@@ -19,6 +19,8 @@ from gru_np.model import Sequential
 # and its own tanh. A swapped gate or a lost bias is off by a hundredth or more.
 AGREEMENT = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 
+MAX_LAYERS = 1000
+
 
 class ConversionError(ValueError):
     """A move that cannot be exact: who was asked, which term would be lost, what to do instead.
@@ -99,6 +101,8 @@ def as_float_array(who: str, what: str, value: Any) -> Array:
 
 def assemble(who: str, parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> Sequential:
     """Make a model from layers and the parameters each is to have, checking every shape."""
+    if len(parts) > MAX_LAYERS:
+        raise ConversionError(f"{who}: a model has at most {MAX_LAYERS} layers, found {len(parts)}")
     arrays = [array for _, params in parts for array in params.values()]
     dtype = np.result_type(np.float32, *arrays)
     model = Sequential([layer for layer, _ in parts], dtype=dtype, seed=0)

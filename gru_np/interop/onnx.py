@@ -10,7 +10,7 @@ feature, 1 where a step does not count, with the weight 10,000 in the rows of z.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,11 @@ from gru_np._checks import spell
 from gru_np._replace import replace_file
 from gru_np.interop import layouts, onnx_ops
 from gru_np.interop.common import (
+    MAX_LAYERS,
+    NOT_ASKED,
+    Conversion,
     ConversionError,
+    answer,
     assemble,
     directions,
     of_direction,
@@ -37,7 +41,9 @@ from gru_np.model import Sequential
 OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
 _COPY = 1e4  # added to the pre-activation of z where a step must copy the state
-_MAX_FIXED = 2**24  # numbers of an input whose size the graph itself fixes
+_MAX_FIXED = 2**22  # numbers of an input whose size the graph itself fixes
+_MAX_ROOM = 2**30  # bytes that a graph may take while it is checked
+_SHARED_ROOM = 2**26  # bytes of parameters beyond a few times what the file has
 _LAST = np.iinfo(np.int64).min  # the end of a slice that runs down to the first element
 
 # Ours, ONNX' name, its alpha and beta.
@@ -387,7 +393,7 @@ def _check_graph(proto: Any, model: Sequential, lengths: bool, states: bool) -> 
             h0 = rng.standard_normal(shape).astype(model.dtype)
             feeds[f"{layer.name}_h0"] = h0
             initial[i] = h0 if len(grus) == 1 else tuple(h0)
-    ours = model._forward(x, states=initial).y
+    ours = answer(model, x, states=initial).y
     theirs = onnx_ops.onnx_run(proto, feeds)["y"]
     # Attributes, such as an epsilon or HardSigmoid's 1/6, are float32 whatever the model is.
     tolerance = 1e-7 if model.dtype == np.float64 else None
@@ -419,12 +425,14 @@ def from_onnx(model: Any, *, check: bool = True) -> Sequential:
     Returns
     -------
     Sequential
+        In float32 if the graph is in half precision. Its `conversion` says what was checked.
 
     Raises
     ------
     ConversionError
-        Naming the operator or the term that would be lost: clip, an activation, external_data, an
-        initial state or lengths that are constants, ...
+        Naming the operator, the attribute or the term that would be lost: clip, an activation, an
+        initial state or lengths that are constants, ... Or the file has its numbers in another,
+        as torch.onnx.export writes it by default: external_data=False puts them inside.
     ImportError
         If onnx is not installed: pip install 'gru_np[onnx]'.
 
@@ -437,12 +445,19 @@ def from_onnx(model: Any, *, check: bool = True) -> Sequential:
     >>> interop.from_onnx(interop.to_onnx(model)).layers
     [GRU(units=4)]
     """
-    proto = onnx_ops.load("from_onnx", model)
+    proto = _widened(onnx_ops.load("from_onnx", model))
     try:
         reader = _Reader(proto)
-        made = assemble("from_onnx", reader.read())
-        if check:
-            reader.check(made)
+        rows = reader.read()
+        taken = sum(array.nbytes for _, params in rows for array in params.values())
+        if taken > 4 * proto.ByteSize() + _SHARED_ROOM:
+            raise ConversionError(
+                f"from_onnx: the graph of {proto.ByteSize():,} bytes uses its weights again and "
+                f"again, and its layers would have {taken:,} bytes of them"
+            )
+        made = assemble("from_onnx", rows)
+        checked = reader.check(made) if check else NOT_ASKED
+        made.conversion = Conversion(checked.checked, checked.unchecked, reader.assumed())
     except ConversionError:
         raise
     except (
@@ -452,22 +467,49 @@ def from_onnx(model: Any, *, check: bool = True) -> Sequential:
     return made
 
 
+def _widened(proto: Any) -> Any:
+    """Give a graph in half precision as one in float32, exactly; any other as it is."""
+    import onnx
+
+    half, whole = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16), onnx.TensorProto.FLOAT
+    values = [value.type.tensor_type.elem_type for value in proto.graph.input]
+    if not any(kind in half for kind in [*values, *(t.data_type for t in proto.graph.initializer)]):
+        return proto
+    wide = onnx.ModelProto()
+    wide.CopyFrom(proto)
+    graph = wide.graph
+    tensors = [*graph.initializer]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i in half:
+                attribute.i = whole
+    for tensor in tensors:
+        if tensor.data_type in half:
+            array = onnx_ops.array_of(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.tensor_type.elem_type in half:
+            value.type.tensor_type.elem_type = whole
+    return wide
+
+
 class _Reader:
     """Walks from the first output back to the input and makes layers of what it meets."""
 
     def __init__(self, proto: Any):
         self.proto, self.version = proto, onnx_ops.opset(proto)
-        self.constants: dict[str, Any] = onnx_ops.initializers_of(proto)
+        self.constants = onnx_ops.Values(onnx_ops.initializers_of(proto), onnx_ops.room(proto, {}))
         self.graph_inputs = [v for v in proto.graph.input if v.name not in self.constants]
         self.source: dict[str, Any] = {}
         # What depends on the sizes of the input alone, or on nothing: no data passes through it.
         self.sizes: set[str] = set()
-        room = onnx_ops.room(proto, {})
         for node in proto.graph.node:
             self.source.update({name: node for name in node.output if name})
             names = [name for name in node.input if name]
             if all(name in self.constants for name in names):
-                onnx_ops.run_node(node, self.version, self.constants, room)
+                self.constants.run(node, self.version)
             elif node.op_type == "Shape" or all(self.is_still(name) for name in names):
                 self.sizes.update(node.output)
         self.rows: list[tuple[Layer, dict[str, Array]]] = []
@@ -476,14 +518,13 @@ class _Reader:
         self.bias: Array | None = None
         self.merge = "concat"
         self.flipped = self.last_step = self.masked = False
+        self.seen: dict[str, bool] = {}  # whether a value is a mask
 
     def is_still(self, name: str) -> bool:
         return name in self.constants or name in self.sizes
 
     def refuse(self, node: Any, reason: str) -> ConversionError:
-        return ConversionError(
-            f"from_onnx: {node.op_type} {node.name or node.output[0]!r} {reason}"
-        )
+        return ConversionError(f"from_onnx: {onnx_ops.label(node)} {reason}")
 
     def read(self) -> list[tuple[Layer, dict[str, Array]]]:
         """Give the layers from input to output."""
@@ -510,6 +551,8 @@ class _Reader:
         constants = [self.constants[n] for n in node.input if n in self.constants]
         if kind == "GRU":
             return self.gru(node, attributes, output)
+        if len(self.rows) > MAX_LAYERS:
+            raise self.refuse(node, f"comes after {MAX_LAYERS} layers, and no model has more")
         if kind == "Concat" and len(data) == 2 and self.is_padding(data[1]):
             return data[0]  # the weights say the rest: `gru` has looked
         if len(data) != 1:
@@ -580,6 +623,11 @@ class _Reader:
 
     def is_padding(self, name: str) -> bool:
         """Say whether a value is 1 where the token is 0, as `to_onnx` writes a mask."""
+        if name not in self.seen:
+            self.seen[name] = self.looks_like_padding(name)
+        return self.seen[name]
+
+    def looks_like_padding(self, name: str) -> bool:
         for kind in ("Unsqueeze", "Cast"):
             while name in self.source and self.source[name].op_type == "Slice":
                 name = self.source[name].input[0]
@@ -696,7 +744,7 @@ class _Reader:
         theirs = theirs.transpose(2, 0, 1, 3).reshape(rows, T, D * H)
         require_agreement("from_onnx", node.name or "GRU", ours, theirs)
 
-    def check(self, model: Sequential) -> None:
+    def check(self, model: Sequential) -> Conversion:
         """Run the whole graph and the model on random input, batch first or time first."""
         value = next(v for v in self.graph_inputs if v.name == self.input)
         fixed = [d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -716,22 +764,35 @@ class _Reader:
             for other in self.graph_inputs:
                 if other.name != self.input:
                     feeds[other.name] = self.neutral(other, len(x), x.shape[1])
-            ours = model.predict(x)
+            ours = answer(model, x).y
+            tolerance = 1e-7 if x.itemsize == 8 and ours.dtype == np.float64 else None
             try:
-                theirs = next(iter(onnx_ops.onnx_run(self.proto, feeds).values()))
-                found = _like(ours, theirs, time_first)
-                require_agreement(
-                    "from_onnx",
-                    "the graph",
-                    ours,
-                    found,
-                    1e-7 if x.itemsize == 8 and ours.dtype == np.float64 else None,
-                )
-                return
+                arrays = onnx_ops.initializers_of(self.proto) | feeds
+                room = min(_MAX_ROOM, onnx_ops.room(self.proto, feeds))
+                theirs = next(iter(onnx_ops.run(self.proto, arrays, room).values()))
             except (ConversionError, ValueError, IndexError) as one:
                 error = error or ConversionError(f"from_onnx: the check failed: {one}")
+                continue
+            for found in _readings(ours, theirs):
+                try:
+                    require_agreement("from_onnx", "the graph", ours, found, tolerance)
+                except ConversionError as one:
+                    error = error or ConversionError(f"from_onnx: the check failed: {one}")
+                    continue
+                way = "time first" if time_first else "batch first"
+                how = f"the whole graph, by onnx_run, on {spell(x.shape)} random input, {way}"
+                return Conversion((how,))
         assert error is not None
         raise error
+
+    def assumed(self) -> tuple[str, ...]:
+        """Say which outputs and inputs of the graph the layers do not have."""
+        first, *others = [value.name for value in self.proto.graph.output]
+        notes = [f"the output {first} counts, {', '.join(others)} not"] if others else []
+        beside = [v.name for v in self.graph_inputs if v.name != self.input]
+        if beside:
+            notes.append(f"{', '.join(beside)}: zero states and full lengths, unless a call says")
+        return tuple(notes)
 
     def cast(self, value: Any, x: Array) -> Array:
         import onnx
@@ -748,10 +809,15 @@ class _Reader:
         return self.cast(value, np.zeros(shape, np.float32))
 
 
-def _like(ours: Array, theirs: Array, time_first: bool) -> Array:
-    """Give a GRU operator's own output Y (T, D, B, H) or Y_h (D, B, H) in the shape of ours."""
-    if theirs.ndim == 4:
-        theirs = theirs.transpose(2, 0, 1, 3)
-    elif theirs.ndim == 3 and (ours.ndim == 2 or time_first):
-        theirs = theirs.swapaxes(0, 1)
-    return theirs.reshape(ours.shape) if theirs.size == ours.size else theirs
+def _readings(ours: Array, theirs: Array) -> Iterator[Array]:
+    """Give what a graph answers in the shape of ours, in each order its axes may have.
+
+    The GRU operator's own Y is (T, D, B, H) or, with layout 1, (B, T, D, H); its Y_h (D, B, H) or
+    (B, D, H); any graph's output may have time first.
+    """
+    if theirs.size != ours.size:
+        yield theirs
+        return
+    orders = {4: [(2, 0, 1, 3), (0, 1, 2, 3)], 3: [(0, 1, 2), (1, 0, 2)]}
+    for order in orders.get(theirs.ndim, [tuple(range(theirs.ndim))]):
+        yield theirs.transpose(order).reshape(ours.shape)

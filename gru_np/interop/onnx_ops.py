@@ -15,14 +15,16 @@ import numpy as np
 from gru_np import equations, kernels
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np._files import read_input
+from gru_np._intake import as_array
 from gru_np.interop.common import ConversionError, require_package
 from gru_np.interop.layouts import from_onnx_arrays
 from gru_np.layers.dense import softmax
 
 _MAX_BYTES = 2**31  # of a file; protobuf allows no more
-# What a graph may hold while it runs: this, or so many times what comes in, if that is more. A few
-# bytes of a hostile file can ask for terabytes; logits are a hundred times their model and tokens.
-_LEAST_ROOM, _ROOM_PER_BYTE = 2**28, 2**10
+# What the arrays of a graph may take: this many bytes, or more in proportion to the file and to
+# what its caller feeds it. A few bytes of a hostile file can ask for terabytes.
+_LEAST_ROOM, _ROOM_OF_FILE, _ROOM_OF_INPUT = 2**28, 4, 128
 
 # ------------------------------------------------------------------------------- activations
 # name: (function of a, alpha, beta; their defaults). What takes an alpha or a beta takes them, in
@@ -261,6 +263,12 @@ def _constant(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
     raise ConversionError("onnx: Constant holds neither numbers nor a tensor")
 
 
+def _dropout(a: Mapping[str, Any], x: Sequence[Any]) -> Array:
+    if len(x) > 2 and x[2] is not None and np.any(x[2]):
+        raise ConversionError("onnx: Dropout with training_mode drops at random while it runs")
+    return x[0]
+
+
 def _reduce(function: Any) -> Callable[..., Array]:
     return lambda a, x: function(x[0], axis=_axes(a, x), keepdims=bool(a.get("keepdims", 1)))
 
@@ -296,8 +304,24 @@ OPERATORS: dict[str, Operator] = {
     "ConstantOfShape": _constant_of_shape,
     "Cast": _cast,
     "Identity": lambda a, x: x[0],
-    "Dropout": lambda a, x: x[0],
+    "Dropout": _dropout,
 }
+# The attributes of each operator, in every version of it that is read; others are refused.
+_ATTRIBUTES: dict[str, str] = {
+    "GRU": "activation_alpha activation_beta activations clip direction hidden_size layout "
+    "linear_before_reset",
+    "Gather": "axis", "Transpose": "perm", "Squeeze": "axes", "Unsqueeze": "axes",
+    "Reshape": "allowzero", "Concat": "axis", "Slice": "axes ends starts",
+    "Gemm": "alpha beta transA transB", "Softmax": "axis",
+    "LayerNormalization": "axis epsilon stash_type",
+    "ReduceSum": "axes keepdims noop_with_empty_axes",
+    "ReduceMean": "axes keepdims noop_with_empty_axes",
+    "ReduceProd": "axes keepdims noop_with_empty_axes",
+    "Shape": "start end", "ConstantOfShape": "value", "Cast": "to saturate",
+    "Constant": "value value_int value_float value_ints value_floats value_string value_strings "
+    "sparse_value",
+    "Dropout": "ratio seed",
+}  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- graphs
@@ -307,14 +331,10 @@ def load(who: str, source: Any) -> Any:
     """Give a ModelProto from a path, bytes or a ModelProto; nothing outside it is opened."""
     onnx = require_package("onnx", "onnx", who)
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
         try:
-            if os.path.getsize(path) > _MAX_BYTES:
-                raise ConversionError(f"{who}: {path} must have at most {_MAX_BYTES} bytes")
-            with open(path, "rb") as file:
-                source = file.read()
-        except OSError as error:
-            raise ConversionError(f"{who}: {path} cannot be read: {error.strerror}") from error
+            source = read_input(source, _MAX_BYTES)
+        except (OSError, ValueError) as error:
+            raise ConversionError(f"{who}: {error}") from error
     if isinstance(source, bytes | bytearray | memoryview):
         try:
             source = onnx.load_model_from_string(bytes(source))
@@ -328,16 +348,25 @@ def load(who: str, source: Any) -> Any:
         raise ConversionError(f"{who}: the file is not an ONNX model: its graph has no output")
     tensors = list(source.graph.initializer)
     for node in source.graph.node:
+        if not any(node.output):
+            raise ConversionError(f"{who}: {label(node)} has no output")
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ConversionError(
-                f"{who}: the operator {node.domain + '.' if node.domain else ''}{node.op_type} "
-                f"of node {node.name or node.output[0]!r} is not known"
+                f"{who}: the operator {kind} of node {node.name or node.output[0]!r} is not known"
             )
+        known_here = _ATTRIBUTES.get(node.op_type, "").split()
+        for attribute in node.attribute:
+            if attribute.name not in known_here:
+                raise ConversionError(
+                    f"{who}: {label(node)} has the attribute {attribute.name!r}, which is not "
+                    "known here and would be lost"
+                )
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
     known = {value.name for value in [*source.graph.input, *source.graph.initializer]} | {""}
     for node in source.graph.node:
         _require_computed(who, known, node.input)
-        known |= set(node.output)
+        known.update(node.output)
     _require_computed(who, known, [value.name for value in source.graph.output])
     if source.graph.sparse_initializer:
         raise ConversionError(f"{who}: sparse initializers are not known")
@@ -345,7 +374,8 @@ def load(who: str, source: Any) -> Any:
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ConversionError(
                 f"{who}: {tensor.name} keeps its numbers in another file (external_data), which "
-                "is not opened; save the model with them inside"
+                "is not opened; put them inside, with torch.onnx.export(..., external_data=False) "
+                "or onnx.save(onnx.load(path), path)"
             )
     return source
 
@@ -358,10 +388,22 @@ def _require_computed(who: str, known: set[str], names: Sequence[str]) -> None:
             )
 
 
+def label(node: Any) -> str:
+    """Give what an error calls a node."""
+    return f"{node.op_type} {node.name or next(iter(node.output), '')!r}"
+
+
 def room(model: Any, inputs: Mapping[str, Array]) -> int:
-    """Give how many bytes the arrays of a graph may take while it runs."""
-    enter = model.ByteSize() + sum(array.nbytes for array in inputs.values())
-    return max(_LEAST_ROOM, _ROOM_PER_BYTE * int(enter))
+    """Give how many bytes the arrays of a graph may take while it runs.
+
+    The file may be unpacked and folded; and each number that comes in may lead to a row as wide as
+    the widest weight, as the logits of a token do, a few times.
+    """
+    widest = max((max(t.dims, default=1) for t in model.graph.initializer), default=1)
+    numbers = sum(array.size for array in inputs.values())
+    return max(
+        _LEAST_ROOM, _ROOM_OF_FILE * int(model.ByteSize()) + _ROOM_OF_INPUT * numbers * int(widest)
+    )
 
 
 def opset(model: Any) -> int:
@@ -377,7 +419,7 @@ def attributes_of(node: Any, version: int) -> dict[str, Any]:
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            value = _array_of(value)
+            value = array_of(value)
         elif isinstance(value, bytes):
             value = value.decode(errors="replace")
         elif isinstance(value, list) and value and isinstance(value[0], bytes):
@@ -388,11 +430,14 @@ def attributes_of(node: Any, version: int) -> dict[str, Any]:
     return found
 
 
-def _array_of(tensor: Any) -> Array:
+def array_of(tensor: Any) -> Array:
+    """Give the numbers of a tensor; bfloat16, which NumPy does not have, as float32."""
     import onnx
 
     try:
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
+        array = np.asarray(onnx.numpy_helper.to_array(tensor))
+        wide = tensor.data_type == onnx.TensorProto.BFLOAT16
+        return array.astype(np.float32) if wide else array
     except (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError) as error:
         raise ConversionError(
             f"onnx: the numbers of {tensor.name} cannot be read: {error}"
@@ -401,31 +446,49 @@ def _array_of(tensor: Any) -> Array:
 
 def initializers_of(model: Any) -> dict[str, Array]:
     """Give the constants of the graph."""
-    return {tensor.name: _array_of(tensor) for tensor in model.graph.initializer}
+    return {tensor.name: array_of(tensor) for tensor in model.graph.initializer}
 
 
-def run_node(node: Any, version: int, values: dict[str, Any], room: int) -> None:
-    """Compute one node's outputs from values into values, which may take `room` bytes."""
-    inputs = [values[name] if name else None for name in node.input]
-    try:
-        attributes = attributes_of(node, version)
-        held = sum(array.nbytes for array in values.values() if array.base is None)
-        more = _numbers_to_come(node.op_type, attributes, inputs)
-        if held + more * max((x.itemsize for x in inputs if x is not None), default=8) > room:
-            raise ConversionError(
-                f"onnx: {node.op_type} {node.name or node.output[0]!r} would make {more:,} numbers "
-                f"of a graph whose arrays must have at most {room:,} bytes"
-            )
-        result = OPERATORS[node.op_type](attributes, inputs)
-    except ConversionError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise ValueError(
-            f"onnx: {node.op_type} {node.name or node.output[0]!r} cannot be computed from "
-            f"{', '.join(spell(x.shape) for x in inputs if x is not None)}: {error}"
-        ) from error
-    results = result if isinstance(result, tuple) else (result,)
-    values.update({name: y for name, y in zip(node.output, results, strict=False) if name})
+class Values(dict[str, Any]):
+    """The arrays of a graph by name while it runs, and how many bytes they take and may take."""
+
+    def __init__(self, arrays: Mapping[str, Any], room: int):
+        super().__init__(arrays)
+        self.room = room
+        self.held = sum(array.nbytes for array in arrays.values())
+
+    def run(self, node: Any, version: int) -> None:
+        """Compute one node's outputs."""
+        inputs: list[Any] = []
+        try:
+            inputs = [self[name] if name else None for name in node.input]
+            attributes = attributes_of(node, version)
+            more = _numbers_to_come(node.op_type, attributes, inputs)
+            size = max((x.itemsize for x in inputs if x is not None), default=8)
+            if self.held + more * size > self.room:
+                raise ConversionError(
+                    f"onnx: {label(node)} would make {more:,} numbers of a graph whose arrays "
+                    f"must have at most {self.room:,} bytes"
+                )
+            result = OPERATORS[node.op_type](attributes, inputs)
+        except ConversionError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise ValueError(
+                f"onnx: {label(node)} cannot be computed from "
+                f"{', '.join(spell(x.shape) for x in inputs if x is not None)}: {error}"
+            ) from error
+        results = result if isinstance(result, tuple) else (result,)
+        for name, y in zip(node.output, results, strict=False):
+            if name:
+                self.held += y.nbytes if y.base is None else 0
+                self[name] = y
+
+    def drop(self, name: str) -> None:
+        """Forget an array that nothing needs any more."""
+        array = self.pop(name, None)
+        if array is not None and array.base is None:
+            self.held -= array.nbytes
 
 
 def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
@@ -473,10 +536,10 @@ def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
     (2, 4)
     """
     model = load("onnx_run", model)
-    values: dict[str, Any] = initializers_of(model)
+    constants = initializers_of(model)
     names = [value.name for value in model.graph.input]
     if not isinstance(inputs, Mapping):
-        free = [name for name in names if name not in values]
+        free = [name for name in names if name not in constants]
         if len(inputs) != len(free):
             raise ValueError(
                 f"onnx_run: the inputs are {', '.join(free)}; expected {len(free)}, got "
@@ -484,15 +547,26 @@ def onnx_run(model: Any, inputs: Any) -> dict[str, Array]:
             )
         inputs = dict(zip(free, inputs, strict=True))
     unknown = [name for name in inputs if name not in names]
-    missing = [name for name in names if name not in inputs and name not in values]
+    missing = [name for name in names if name not in inputs and name not in constants]
     if unknown or missing:
         raise ValueError(
             f"onnx_run: the inputs are {', '.join(names)}; "
             + (f"missing {', '.join(missing)}" if missing else f"got {', '.join(unknown)}")
         )
-    given = {name: np.asarray(array) for name, array in inputs.items()}
-    values |= given
-    version, most = opset(model), room(model, given)
-    for node in model.graph.node:
-        run_node(node, version, values, most)
-    return {output.name: values[output.name] for output in model.graph.output}
+    given = {name: as_array("onnx_run", array, name) for name, array in inputs.items()}
+    return run(model, constants | given, room(model, given))
+
+
+def run(model: Any, arrays: Mapping[str, Array], room: int) -> dict[str, Array]:
+    """Execute a graph that `load` has looked at, from its constants and inputs."""
+    values, version = Values(arrays, room), opset(model)
+    wanted = [output.name for output in model.graph.output]
+    last: dict[str, int] = {}
+    for i, node in enumerate(model.graph.node):
+        last.update((name, i) for name in node.input if name)
+    for i, node in enumerate(model.graph.node):
+        values.run(node, version)
+        for name in node.input:
+            if last.get(name) == i and name not in wanted and name not in arrays:
+                values.drop(name)
+    return {name: values[name] for name in wanted}

@@ -15,7 +15,7 @@ from gru_np import _beside, checkpoint
 from gru_np._aliases import Array
 from gru_np._checks import spell
 from gru_np._replace import replace_file
-from gru_np.interop.common import ConversionError, parameters_of, random_batch
+from gru_np.interop.common import ConversionError, answer, parameters_of, random_batch
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
 from gru_np.model import Sequential
 
@@ -92,7 +92,7 @@ def _source(model: Sequential) -> str:
             data += _lines(f"        {key!r}: ", array, " " * 12)
         data.append("    },")
     data += ["}", "TEST = {"]
-    for key, array in (("x", x), ("y", model._forward(x).y)):
+    for key, array in (("x", x), ("y", answer(model, x).y)):
         data += _lines(f"    {key!r}: ", array, " " * 8)
     data.append("}")
     # From the end to the beginning: no marker is looked for in what has been filled in.
