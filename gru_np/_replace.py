@@ -37,17 +37,11 @@ def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
     OSError
         With `errno`, `path` and a sentence that says whether the old file is still in place.
     """
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
     temporary, file, folder_file = "", -1, -1
     what_is_there = "what was there before is unchanged"
     renamed: tuple[int, int] | None = None  # device and number of the new file, once it may be
     try:
-        if path.endswith(tuple(filter(None, (os.sep, os.altsep)))):
-            raise IsADirectoryError(errno.EISDIR, "the path is that of a folder")
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
-        old = _status_to_keep(target)
+        target, folder, old = find_place(path)
         if hasattr(os, "O_DIRECTORY"):  # opened first: an error now is better than one after
             folder_file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         _sweep(folder)
@@ -82,6 +76,23 @@ def replace_file(path: str, blocks: Iterable[memoryview]) -> None:
     finally:
         _close(file)
         _close(folder_file)
+
+
+def find_place(path: str) -> tuple[str, str, os.stat_result | None]:
+    """Give the file to make or replace, its folder and what is there now, or raise.
+
+    Whatever can be known before there is anything to write is found out here.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if path.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise IsADirectoryError(errno.EISDIR, "the path is that of a folder")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
+    old = _status_to_keep(target)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"the folder {folder} is write-protected")
+    return target, folder, old
 
 
 def kind(status: os.stat_result) -> str:

@@ -28,7 +28,7 @@ from numpy.typing import DTypeLike
 
 from gru_np import _safetensors
 from gru_np._aliases import Array
-from gru_np._replace import kind, replace_file
+from gru_np._replace import find_place, kind, replace_file
 from gru_np._safetensors import Header, Tensor, short
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -108,6 +108,14 @@ def save(path: Path, config: dict[str, Any], arrays: Mapping[str, Array]) -> Non
         replace_file(name, blocks)
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from None
+
+
+def require_savable(path: Path, config: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Raise what `save` would, as far as it can be known without writing."""
+    for name, array in arrays.items():
+        _savable(name, array)
+    _plain(config)
+    find_place(os.fsdecode(path))
 
 
 def _encode(config: dict[str, Any], arrays: Mapping[str, Array]) -> list[memoryview]:

@@ -97,6 +97,17 @@ def saturation(layers: Iterable[Layer], saved: Iterable[Any]) -> dict[str, float
     return shares
 
 
+def saturation_names(layers: Iterable[Layer]) -> list[str]:
+    """Give the names of what `saturation` measures."""
+    names = []
+    for layer in layers:
+        if isinstance(layer, GRU):
+            names.append(layer.name)
+        elif isinstance(layer, Bidirectional):
+            names += [f"{layer.name}/{way}" for way in ("forward", "backward")]
+    return [f"{name}/{gate}_saturated" for name in names for gate in GATES]
+
+
 def _recurrent(layers: Iterable[Layer], saved: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """Yield every GRU's name and what its forward pass kept, each direction for itself."""
     for layer, keep in zip(layers, saved, strict=True):

@@ -495,7 +495,7 @@ class Sequential:
         self.stop_training = False
         if resume is not None:
             saving.restore_training(self, resume, watchers, len(data))
-        self.history, self.callbacks = history, watchers
+        self.history, self.callbacks = history, []
         level = (1 if _console.is_terminal() else 2) if verbose == "auto" else int(verbose)
         line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
         tell = CallbackList(
@@ -504,8 +504,14 @@ class Sequential:
             {"epochs": epochs, "steps": len(data), "verbose": level},
         )
 
+        names = self.log_names()
+        if validation_data is not None:
+            names += [f"val_{name}" for name in names]
         try:
+            tell.require(names)
+            self.callbacks = watchers
             tell("on_train_begin", {})
+            tell.require(names)  # once more: a file has to hold the state of all callbacks
             with kernels.chosen_for(*training.work(self.layers, x, batch_size, epochs)):
                 training.run(self, data, epochs, shuffle, validation_data, tell, line)
             tell("on_train_end", {})
@@ -864,12 +870,12 @@ class Sequential:
                 metric.update(y, y_pred, w, mask, loss=value if same and plain else None)
 
     def _logs(self) -> dict[str, float]:
-        trackers = self.trackers()
-        names = metrics.names_in_logs(self.metrics, self.weighted_metrics)
-        return {
-            name: float(tracker.result())
-            for name, tracker in zip(("loss", *names), trackers, strict=True)
-        }
+        trackers = zip(self.log_names(), self.trackers(), strict=True)
+        return {name: float(tracker.result()) for name, tracker in trackers}
+
+    def log_names(self) -> list[str]:
+        """Give the names of loss and metrics in logs, in the order of `trackers`."""
+        return ["loss", *metrics.names_in_logs(self.metrics, self.weighted_metrics)]
 
     # ------------------------------------------------------------------------------- what enters
 

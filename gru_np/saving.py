@@ -91,6 +91,22 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
 def to_file(model: Any, path: Any) -> None:
     """Write the model, its compile settings and, if it has trained, where the training stands."""
     require_own_path("save", path)
+    checkpoint.save(path, *_content(model))
+
+
+def require_savable(who: str, model: Any, path: Any) -> None:
+    """Raise if the model can never be written to this path, hours before it is tried."""
+    try:
+        checkpoint.require_savable(path, *_content(model))
+    except OSError as error:
+        raise OSError(error.errno, f"{who}: cannot save there, {error.strerror}", path) from None
+    except (TypeError, ValueError) as error:
+        reason = str(error).removeprefix("checkpoint: ")
+        raise type(error)(f"{who}: the model cannot be saved to {path}: {reason}") from error
+
+
+def _content(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Give what a model's file holds: the config and the arrays."""
     config = {
         "model": model.get_config(),
         "extras": model.extras,
@@ -103,7 +119,7 @@ def to_file(model: Any, path: Any) -> None:
     if model.loss is not None:
         config["training"], of_training = _training_to_config(model)
         arrays |= {f"{TRAINING}{name}": array for name, array in of_training.items()}
-    checkpoint.save(path, config, arrays)
+    return config, arrays
 
 
 def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -489,6 +489,24 @@ def test_the_command_trains_judges_forecasts_saves_and_uses_the_model(csv, tmp_p
     assert "trained for" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--known", "k"], "k must be known for the 24 rows after the last value of x"),
+        (["--test", "0.02"], "rows after the first origin are too few for a horizon of 24"),
+    ],
+)
+def test_what_no_forecast_can_be_made_of_is_refused_before_training(
+    csv, options, message, capsys, monkeypatch
+):
+    def train(*args, **settings):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(series.Forecaster, "fit", train)
+    assert cli.main(["forecast", str(csv), "--target", "x", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_demo_needs_no_file(capsys):
     args = ["forecast", "--demo", "--epochs", "1", "--units", "4", "--lookback", "16"]
     assert cli.main([*args, "--horizon", "3", "--stride", "10"]) == 0

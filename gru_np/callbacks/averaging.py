@@ -3,6 +3,7 @@
 Notation: p the weights after a step, n steps averaged so far.
 """
 
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from gru_np._checks import require_count
 from gru_np._named import require_number
 from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
+from gru_np.callbacks.monitors import direction
 
 
 class AverageWeights(Callback):
@@ -79,6 +81,10 @@ class AverageWeights(Callback):
         self.momentum = momentum
         self.start_epoch = require_count(who, "start_epoch", start_epoch, least=0)
         self.patience = None if patience is None else require_count(who, "patience", patience)
+        if patience is not None and direction(str(monitor)) == "max":
+            raise ValueError(
+                f"{who}: monitor must be a number of which less is better, got {monitor!r}"
+            )
         self.monitor = monitor
         self._resumed: dict[str, Any] | None = None
         self._clear()
@@ -89,6 +95,18 @@ class AverageWeights(Callback):
         self._aside: dict[str, Array] | None = None  # p, while the average is in the model
         self._values: list[float] = []  # of the monitored number
         self._triggered = self.patience is None
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
+
+    def before_training(self, names: Collection[str] | None) -> None:
+        """Find out now whether there will be anything to watch."""
+        if self.patience is not None and names is not None and self.monitor not in names:
+            raise ValueError(
+                f"AverageWeights: monitor must be one of {', '.join(map(repr, names))}, got "
+                f"{self.monitor!r}"
+            )
 
     # ------------------------------------------------------------------------ the average
 
@@ -110,11 +128,7 @@ class AverageWeights(Callback):
         """Show the average to all callbacks that follow; see whether it is time to begin one."""
         self._put_in()
         if self.patience is not None and not self._triggered and epoch + 1 >= self.start_epoch:
-            if self.monitor not in logs:
-                raise ValueError(
-                    f"AverageWeights: monitor must be one of {', '.join(map(repr, logs))}, got "
-                    f"{self.monitor!r}"
-                )
+            self.before_training(logs)
             earlier = self._values[: -self.patience]
             self._triggered = bool(earlier) and logs[self.monitor] > min(earlier)
             self._values.append(logs[self.monitor])

@@ -1,6 +1,6 @@
 """What every callback is, and how `fit` tells all of them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 Logs = dict[str, float]
@@ -36,6 +36,16 @@ class Callback:
     def __init__(self) -> None:
         self.model: Any = None
         self.params: dict[str, Any] = {}
+
+    def adds_to_logs(self) -> Iterable[str] | None:
+        """Give the names that this adds to the logs of an epoch; None: any, nobody can tell."""
+        return None
+
+    def before_training(self, names: Collection[str] | None) -> None:
+        """Raise if what this needs at the end of an epoch cannot be there, before the first begins.
+
+        `names` are those of the numbers that will be in the logs; None if a callback may add any.
+        """
 
     def on_train_begin(self, logs: Logs) -> None:
         """Before the first epoch."""
@@ -114,6 +124,8 @@ class LambdaCallback(Callback):
         functions = {name: value for name, value in locals().items() if name.startswith("on_")}
         for name, function in functions.items():
             if function is not None:
+                if not callable(function):
+                    raise TypeError(f"LambdaCallback: {name} must be callable, got {function!r}")
                 setattr(self, name, function)
 
 
@@ -133,6 +145,17 @@ class CallbackList:
         """Tell every callback of an event."""
         for callback in self.callbacks:
             getattr(callback, event)(*args)
+
+    def require(self, names: Iterable[str]) -> None:
+        """Let every callback refuse what it cannot do, if the model's own logs have these names."""
+        known: dict[str, None] | None = dict.fromkeys(names)
+        for callback in self.callbacks:
+            # A subclass may add more than the class it is made from.
+            own = "adds_to_logs" in vars(type(callback))
+            added = callback.adds_to_logs() if own else None
+            known = None if known is None or added is None else known | dict.fromkeys(added)
+        for callback in self.callbacks:
+            callback.before_training(known)
 
     def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
         """Tell every callback of a step that failed; whether one of them deals with it."""

@@ -1,8 +1,10 @@
 """What to do about a step whose loss or gradient is NaN or infinite."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from gru_np import _console
+from gru_np._checks import require_count
 from gru_np._schema import Count
 from gru_np.callbacks.base import Callback, Logs
 
@@ -18,6 +20,10 @@ class TerminateOnNaN(Callback):
     >>> from gru_np.callbacks import TerminateOnNaN
     >>> guard = TerminateOnNaN()
     """
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
         """Say where it came from, and stop."""
@@ -53,9 +59,13 @@ class SkipNonFinite(Callback):
 
     def __init__(self, in_a_row: int = 10):
         super().__init__()
-        self.in_a_row = in_a_row
+        self.in_a_row = require_count(type(self).__name__, "in_a_row", in_a_row, least=0)
         self.skipped = 0
         self._now = 0  # in a row, up to here
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_nonfinite(self, batch: int, error: FloatingPointError) -> bool:
         """Count it."""

@@ -39,6 +39,10 @@ class History(Callback):
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
 
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Note the numbers of the epoch."""
         self.epoch.append(epoch)

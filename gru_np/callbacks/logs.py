@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,10 @@ class CSVLogger(Callback):
         self.filename = Path(filename)
         self.separator = separator
         self.append = append
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_train_begin(self, logs: Logs) -> None:
         """Begin the file anew unless told to append."""
@@ -92,6 +97,10 @@ class JSONLogger(Callback):
         self.append = append
         self._resumed = False
         self._began = 0.0
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_train_begin(self, logs: Logs) -> None:
         """Begin the file anew, unless told to append or resuming."""
@@ -192,6 +201,10 @@ class TrainingHealth(Callback):
         self._steps, self._looks = 0, 0
         self._sum, self._max = 0.0, 0.0
         self._stuck: dict[str, float] = {}  # sums of shares
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add norms, and a share for each gate."""
+        return ("gradient_norm", "gradient_norm_max", *health.saturation_names(self.model.layers))
 
     def on_gradient(self, norm: float, saved: list[Any]) -> None:
         """Take note of a step."""

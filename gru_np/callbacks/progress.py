@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import IO
 
 from gru_np import _console, kernels
@@ -41,6 +42,10 @@ class Progress(Callback):
         self._line: _console.MovingLine | None = None
         self._began = 0.0
         self._compiled = 0.0  # seconds that the process had spent on compiling by then
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         """Begin a line."""

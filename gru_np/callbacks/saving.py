@@ -4,6 +4,7 @@ import re
 import signal
 import string
 import threading
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from gru_np._checks import require_count
 from gru_np._schema import fits
 from gru_np.callbacks.base import Callback, Logs
 from gru_np.callbacks.monitors import Monitor
-from gru_np.saving import require_own_path
+from gru_np.saving import require_own_path, require_savable
 
 
 class ModelCheckpoint(Monitor):
@@ -25,7 +26,7 @@ class ModelCheckpoint(Monitor):
         Where to; "{epoch:02d}", "{batch}" (done of the epoch) and the names of the logs are filled
         in. "{{" and "}}" are braces.
     monitor : str
-        The number that decides what is best.
+        The number that decides what is best, with `save_best_only`.
     verbose : int
         1 says so when a file is written.
     save_best_only : bool
@@ -44,9 +45,14 @@ class ModelCheckpoint(Monitor):
     Raises
     ------
     ValueError
-        If `filepath` names no file, or has a field that is not a plain name.
+        If `filepath` names no file, or has a field that is not a plain name; and as training
+        begins, if there will be no number for a field, or none to monitor.
+    TypeError
+        As training begins, if a file cannot hold the model: a learning rate that is a function of
+        one's own, a set or an array in `extras`, a metric of one's own.
     OSError
-        If a file cannot be written, as on a full disk; the message names the last good one.
+        As training begins, if the folder is missing or write-protected; later, if a file cannot be
+        written, as on a full disk, where the message names the last good one.
 
     Examples
     --------
@@ -71,7 +77,7 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: float | None = None,
         keep: int | None = None,
     ):
-        super().__init__(monitor, mode, 0.0)
+        super().__init__(monitor, mode, 0.0, judges=bool(save_best_only))
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(
                 f"ModelCheckpoint: save_freq must be 'epoch' or batches >= 1, got {save_freq!r}"
@@ -82,9 +88,13 @@ class ModelCheckpoint(Monitor):
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_freq = save_freq
-        self.best = initial_value_threshold
+        self.best = self.number("initial_value_threshold", initial_value_threshold)
         self.keep = None if keep is None else require_count("ModelCheckpoint", "keep", keep)
         self._written: list[str] = []  # the last is the newest
+
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Save every `save_freq` batches."""
@@ -103,15 +113,7 @@ class ModelCheckpoint(Monitor):
             if not self.is_better(value, self.best):
                 return
             self.best = value
-        batch = self.model.progress.batch or self.params["steps"]
-        fields = {**logs, "epoch": epoch + 1, "batch": batch}
-        try:
-            path = self.filepath.format(**fields)
-        except KeyError as error:
-            raise ValueError(
-                f"ModelCheckpoint: filepath must have fields among {', '.join(fields)}, got "
-                f"{self.filepath!r}"
-            ) from error
+        path = self._path(epoch, logs)
         last = self._written[-1] if self._written else ""
         before = [other for other in self._written if other != path]
         self._written = [*before, path]
@@ -127,6 +129,33 @@ class ModelCheckpoint(Monitor):
                 Path(other).unlink()
         if self.verbose:
             _console.say(f"Epoch {epoch + 1}: saved {path}")
+
+    def _path(self, epoch: int, logs: Logs) -> str:
+        """Fill in the fields of `filepath`."""
+        batch = self.model.progress.batch or self.params["steps"]
+        fields = {**logs, "epoch": epoch + 1, "batch": batch}
+        try:
+            return self.filepath.format(**fields)
+        except (KeyError, ValueError) as error:
+            # A field that is not there, or a format that does not fit its number.
+            raise ValueError(
+                f"ModelCheckpoint: filepath must have fields among {', '.join(fields)}, with "
+                f"formats of their numbers, got {self.filepath!r} ({error})"
+            ) from error
+
+    def before_training(self, names: Collection[str] | None) -> None:
+        """Find out now whether each file will have a name and a place, and can hold the model."""
+        within = isinstance(self.save_freq, int) and self.save_freq < self.params["steps"]
+        if within and names is not None:
+            # Batches know nothing of validation, nor of what is added when an epoch ends.
+            names = self.model.log_names()
+        if self.save_best_only:
+            self.require_name(names)
+        if names is None:
+            fields = {field for _, field, _, _ in string.Formatter().parse(self.filepath)}
+            names = [field for field in fields if field is not None]
+        path = self._path(self.model.progress.epoch, dict.fromkeys(names, 0.5))
+        require_savable(type(self).__name__, self.model, path)
 
     def get_state(self) -> dict[str, Any]:
         """Give the best so far, and which files to keep."""
@@ -202,6 +231,10 @@ class StopOnSignal(Callback):
         self.stopped = 0
         self._handlers: dict[int, Any] = {}
 
+    def adds_to_logs(self) -> Iterable[str]:
+        """Add nothing."""
+        return ()
+
     def on_train_begin(self, logs: Logs) -> None:
         """Listen."""
         self.stopped = 0
@@ -236,6 +269,11 @@ class StopOnSignal(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Stop if asked to."""
         self._stop_if_asked()
+
+    def before_training(self, names: Collection[str] | None) -> None:
+        """Find out now whether the model can be saved there."""
+        if self.filepath is not None:
+            require_savable(type(self).__name__, self.model, self.filepath)
 
     def _stop_if_asked(self) -> None:
         if self.stopped:

@@ -140,7 +140,6 @@ def backtest(
     """
     stride = require_count("backtest", "stride", stride)
     data = _select(series, forecaster.columns)
-    H = forecaster.horizon
     if refit_every is None:
         data = forecaster._checked(series)
         seen = _rows_seen(forecaster, data)
@@ -152,17 +151,7 @@ def backtest(
             )
     elif first is None:
         raise ValueError("backtest: with refit_every, first must say where to begin")
-    own = data.values[:, : len(forecaster.targets)]
-    end = int(np.flatnonzero(~np.isnan(own).all(axis=1))[-1]) + 1
-    origins = np.arange(first, end - H, stride)
-    if not origins.size:
-        raise ValueError(
-            f"backtest: {max(end - 1 - first, 0)} rows after the first origin are too few for a "
-            f"horizon of {H}; train on fewer rows"
-        )
-    truth = features.truths(own, origins, H)
-    if np.isnan(truth).all():
-        raise ValueError("backtest: the rows to be forecast hold no known value")
+    origins, truth = find_origins(forecaster, data, first, stride)
     if refit_every is None:
         forecaster._require_known(data, origins[-1:])
         point, quantiles = forecaster.predict(data, origins)
@@ -178,6 +167,28 @@ def backtest(
             pieces.append(forecaster.predict(data, part))
         point, quantiles = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     return _report(forecaster, data, origins, truth, point, quantiles)
+
+
+def find_origins(
+    forecaster: Forecaster, series: Series, first: int, stride: int
+) -> tuple[Array, Array]:
+    """Give the rows to forecast from and what came after each, or raise if there is nothing.
+
+    Before training this tells whether it can be judged afterwards.
+    """
+    H = forecaster.horizon
+    own = _select(series, forecaster.columns).values[:, : len(forecaster.targets)]
+    end = int(np.flatnonzero(~np.isnan(own).all(axis=1))[-1]) + 1
+    origins = np.arange(first, end - H, stride)
+    if not origins.size:
+        raise ValueError(
+            f"backtest: {max(end - 1 - first, 0)} rows after the first origin are too few for a "
+            f"horizon of {H}; train on fewer rows"
+        )
+    truth = features.truths(own, origins, H)
+    if np.isnan(truth).all():
+        raise ValueError("backtest: the rows to be forecast hold no known value")
+    return origins, truth
 
 
 def _asked(forecaster: Forecaster) -> dict[str, Any]:

@@ -5,11 +5,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gru_np import _console
 from gru_np.saving import require_own_path
-from gru_np.series.backtest import Report, backtest
+from gru_np.series.backtest import Report, backtest, find_origins
 from gru_np.series.csvfile import read_csv
 from gru_np.series.demo import mackey_glass
 from gru_np.series.forecast import Forecast
@@ -79,9 +77,10 @@ def run(args: argparse.Namespace) -> int:
         _console.say(f"Note: {note}")
     if forecaster is None:
         forecaster = _asked(args, data)
-        targets = [data[name] for name in forecaster.targets]
-        known = np.flatnonzero(~np.isnan(targets).all(axis=0))
-        stop = split(data.rows(0, int(known[-1]) + 1), 0, args.test).train
+        # Before minutes of training: will there be a forecast after it, and anything to judge by?
+        origin = forecaster.find_origin(data)
+        stop = split(data.rows(0, origin + 1), 0, args.test).train
+        find_origins(forecaster, data, stop - 1, args.stride)
         forecaster.fit(data, stop=stop, verbose=2 if _console.is_terminal() else 0)
         _console.say(_training(forecaster))
         report: Report | None = backtest(forecaster, data, stop - 1, args.stride, args.refit_every)

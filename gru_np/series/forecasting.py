@@ -459,12 +459,8 @@ class Forecaster:
         Forecast
         """
         data = self._checked(series)
-        D = len(self.targets)
         if origin is None:
-            seen = np.flatnonzero(~np.isnan(data.values[:, :D]).all(axis=1))
-            if not seen.size:
-                raise ValueError("forecast: the targets have no known value")
-            origin = int(seen[-1])
+            origin = self.find_origin(data)
         if not 0 <= origin < len(data):
             raise ValueError(f"forecast: origin must be a row of {len(data)}, got {origin}")
         self._require_known(data, np.array([origin]))
@@ -636,13 +632,27 @@ class Forecaster:
             )
         return data
 
+    def find_origin(self, series: Series) -> int:
+        """Give the row that `forecast` starts from: the last with a known target.
+
+        Raises ValueError if there is none, or if known covariates are not known beyond it: before
+        training this tells whether there will be a forecast after it.
+        """
+        data = _select(series, self.columns)
+        seen = np.flatnonzero(~np.isnan(data.values[:, : len(self.targets)]).all(axis=1))
+        if not seen.size:
+            raise ValueError("forecast: the targets have no known value")
+        origin = int(seen[-1])
+        self._require_known(data, np.array([origin]))
+        return origin
+
     def _require_known(self, data: Series, origins: Array) -> None:
         """Raise unless the known covariates are known for H rows after each origin."""
         if not self.known:
             return
-        places = self.layout.known
+        first = len(self.targets) + len(self.past)
         for origin in origins:
-            ahead = data.values[origin + 1 : origin + 1 + self.horizon, places]
+            ahead = data.values[origin + 1 : origin + 1 + self.horizon, first:]
             lacking = [
                 name for name, column in zip(self.known, ahead.T, strict=True)
                 if len(column) < self.horizon or np.isnan(column).any()
