@@ -15,15 +15,19 @@ blank only between two labels that differ.
     ∂loss/∂u_t(k) = y_t(k) - Σ_{s: l'_s = k} α_t(s) β_t(s) / (y_t(k) p(l|x))
 
 Everything is a logarithm here, so nothing underflows. Any float or complex dtype. Arguments are
-trusted: `gru_np.losses.CTC` checks them. `gru_np.kernels` has a compiled function of the same name.
+trusted: `gru_np.kernels.ctc_loss`, which runs this or a compiled twin, looks at them by `in_order`.
 
 Source: Graves, Fernández, Gomez, Schmidhuber 2006, Connectionist Temporal Classification (ICML),
 eq. 6 (α), 8 (p), 10 (β), 14 (p at any t) and 16 (the gradient by the unnormalised outputs).
 """
 
+from typing import Any
+
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._checks import require_count, require_rank
+from gru_np._intake import as_floats, as_integers
 
 # The logarithm of a probability of zero. Finite, so that no difference of two is NaN; its sum over
 # any number of time steps still fits a float.
@@ -52,6 +56,47 @@ def least_steps(labels: Array, label_lengths: Array) -> Array:
     pairs = np.arange(1, labels.shape[1]) < label_lengths[:, None]
     repeats = (labels[:, 1:] == labels[:, :-1]) & pairs
     return np.asarray(label_lengths + repeats.sum(axis=1))
+
+
+def in_order(
+    logits: Any, labels: Any, logit_lengths: Any, label_lengths: Any, blank: int
+) -> tuple[Array, Array, Array, Array, int]:
+    """Give the arguments of `ctc_loss` as arrays that fit, or raise."""
+    who = "ctc_loss"
+    logits = as_floats(who, logits, "logits")
+    require_rank(who, "logits", logits, ("batch", "time", "outputs"))
+    B, T, V = logits.shape
+    labels, logit_lengths, label_lengths = (
+        as_integers(who, array, name)
+        for name, array in [
+            ("labels", labels), ("logit_lengths", logit_lengths), ("label_lengths", label_lengths),
+        ]
+    )  # fmt: skip
+    require_rank(who, "labels", labels, (B, "labels"))
+    bounds = [
+        ("logit_lengths", logit_lengths, T),
+        ("label_lengths", label_lengths, labels.shape[1]),
+    ]
+    for name, lengths, most in bounds:
+        require_rank(who, name, lengths, (B,))
+        if B and not (lengths.min() >= 0 and lengths.max() <= most):
+            raise ValueError(
+                f"{who}: {name} must be in 0..{most}, got {lengths.min()} to {lengths.max()}"
+            )
+    blank = require_count(who, "blank", blank, 0)
+    real = np.arange(labels.shape[1]) < label_lengths[:, None]
+    wrong = real & ((labels < 0) | (labels >= V) | (labels == blank))
+    if wrong.any() or blank >= V:
+        raise ValueError(
+            f"{who}: labels and blank must be in 0..{V - 1}, and no label the blank, got "
+            + (f"label {labels[wrong][0]} and " if wrong.any() else "")
+            + f"blank {blank}"
+        )
+    return (
+        logits,
+        *(a.astype(np.intp, copy=False) for a in (labels, logit_lengths, label_lengths)),
+        blank,
+    )  # type: ignore[return-value]
 
 
 def extend(labels: Array, label_lengths: Array, blank: int) -> tuple[Array, Array]:

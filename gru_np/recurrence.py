@@ -2,17 +2,19 @@
 
 Notation: T time, B batch, I input, H hidden. Rows of the weights are r, z, n.
 
-    a_ih[t] = W_ih x[t] + b_ih       one product over all steps at once, before the loop
+    a_ih[t] = W_ih x[t] + b_ih       one product over many steps at once, ahead of the loop
     a_hh[t] = W_hh h[t] + b_hh       one product a step (two if the reset comes before)
     h[t+1]  = step(a_ih[t], a_hh[t], h[t])
 
-Going back, the loop stops at the pre-activations; each weight gradient is then one product over all
-steps. Any float or complex dtype. Arguments are trusted here: layers and models check them.
+Going back, the loop stops at the pre-activations; each weight gradient is then one product over
+many steps, added up. Any float or complex dtype. Arguments are trusted here: `gru_np.kernels`,
+where the compiled twins are called too, looks at them.
 
 Backpropagation through time: arXiv:1406.1078v3 and 1412.3555 give the forward equations; the
 gradient is ours, checked by complex step to 1e-13 (`gru_np.gradcheck`).
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,11 @@ ACTIVATIONS = {
     "linear": (equations.linear, equations.linear_derivative),
     "hard_sigmoid": (equations.hard_sigmoid, equations.hard_sigmoid_derivative),
 }
+
+
+# An interrupt waits until a product is over, so a product is of so many operations at most: a tenth
+# of a second. None is so small that it would be slower for that.
+OPERATIONS = 1e9
 
 
 class Saved(NamedTuple):
@@ -59,6 +66,15 @@ def valid_steps(T: int, B: int, lengths: Any = None, mask: Any = None) -> Array 
     return None if valid is None or valid.all() else valid
 
 
+def spans(T: int, operations: float) -> Iterator[slice]:
+    """Cut time in as few spans as may be multiplied at once, at so many operations a step.
+
+    There is at least one, be it empty.
+    """
+    at_once = max(1, int(OPERATIONS / max(operations, 1)))
+    return (slice(t, min(t + at_once, T)) for t in range(0, max(T, 1), at_once))
+
+
 def gates(a: Array) -> list[Array]:
     """Split into views of the three gates r, z, n of a (..., 3H) array."""
     return np.split(a, 3, axis=-1)
@@ -80,6 +96,16 @@ def product_backward(da: Array, W: Array, drop: Array | None) -> Array:
     das = np.split(da, len(drop), axis=-1)
     blocks = zip(das, np.split(W, len(drop)), drop, strict=True)
     return np.add.reduce([(da_g @ W_g) * m for da_g, W_g, m in blocks])
+
+
+def projected(x: Array, W_ih: Array, b_ih: Array) -> Iterator[tuple[int, Array]]:
+    """Give t and a_ih[t] (B, 3H) for every step, computed for many steps ahead."""
+    T, B, I = x.shape  # noqa: E741
+    for span in spans(T, 2.0 * B * W_ih.size):
+        # a_ih = W_ih x + b_ih
+        steps = span.stop - span.start
+        a_ih = x[span].reshape(steps * B, I) @ W_ih.T + b_ih
+        yield from enumerate(a_ih.reshape(steps, B, len(W_ih)), span.start)
 
 
 def gru_forward(
@@ -149,7 +175,7 @@ def gru_forward(
     (6, 3, 4)
     """
     (sigma, _), (phi, _) = ACTIVATIONS[recurrent_activation], ACTIVATIONS[activation]
-    T, B, I = x.shape  # noqa: E741 - the paper's name for the input size
+    T, B, _ = x.shape
     H = W_hh.shape[1]
     given = [a for a in (x, h0, W_ih, W_hh, b_ih, b_hh) if a is not None]
     dtype = np.result_type(*given)
@@ -161,14 +187,12 @@ def gru_forward(
     W_hr_hz, W_hn = np.split(W_hh, [2 * H])
     drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
 
-    # a_ih = W_ih x + b_ih
-    a_ih = (x.reshape(T * B, I) @ W_ih.T + (zero if b_ih is None else b_ih)).reshape(T, B, 3 * H)
     h = np.empty((T + 1, B, H), dtype)
     h[0] = 0 if h0 is None else h0
     r, z, n, a_hn = (np.empty((T, B, H), dtype) for _ in range(4))
 
-    for t in range(T):
-        a_ir, a_iz, a_in = gates(a_ih[t])
+    for t, a in projected(x, W_ih, zero if b_ih is None else b_ih):
+        a_ir, a_iz, a_in = gates(a)
         if reset_after:
             a_hh = product(h[t], W_hh, drop)
             a_hr, a_hz = np.split(a_hh[:, : 2 * H] + b_hr_hz, 2, axis=-1)
@@ -302,8 +326,27 @@ def through_time(dh: Array, saved: Saved) -> tuple[Array, Array, Array]:
 def weight_gradients(
     dh_total: Array, da_ih: Array, da_hh: Array, saved: Saved
 ) -> tuple[Array, Array, Array, Array, Array | None, Array | None]:
-    """Second half of `gru_backward`, one product for each array over all steps at once."""
-    x, h, r, *_, drop, W_ih, W_hh, b_ih, b_hh, reset_after, _, _ = saved
+    """Second half of `gru_backward`: products over many steps at once, added up."""
+    x, h, r, *_ = saved
+    T, B, _ = x.shape
+    dx, total = np.empty(x.shape, h.dtype), None
+    for span in spans(T, 4.0 * B * (saved.W_ih.size + saved.W_hh.size)):
+        states = h[span.start : span.stop + 1]
+        of_span = _products(da_ih[span], da_hh[span], x[span], states, r[span], saved)
+        dx[span], *dweights = of_span
+        if total is None:
+            total = dweights
+        else:
+            total = [b if b is None else a + b for a, b in zip(total, dweights, strict=True)]
+    assert total is not None
+    return dx, dh_total[0].copy(), *total  # type: ignore[return-value]
+
+
+def _products(
+    da_ih: Array, da_hh: Array, x: Array, h: Array, r: Array, saved: Saved
+) -> tuple[Array, Array, Array, Array | None, Array | None]:
+    """Give dx of some steps and what they add to the gradients by the weights."""
+    *_, drop, W_ih, W_hh, b_ih, b_hh, reset_after, _, _ = saved
     T, B, I = x.shape  # noqa: E741
     H = W_hh.shape[1]
     rows_ih, rows_hh = da_ih.reshape(T * B, 3 * H), da_hh.reshape(T * B, 3 * H)
@@ -320,4 +363,4 @@ def weight_gradients(
         [da_g.T @ fed_g.reshape(T * B, H) for da_g, fed_g in zip(gates(rows_hh), fed, strict=True)]
     )
     db_hh = None if b_hh is None else rows_hh.sum(axis=0)
-    return dx, dh_total[0].copy(), dW_ih, dW_hh, db_ih, db_hh
+    return dx, dW_ih, dW_hh, db_ih, db_hh

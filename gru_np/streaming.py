@@ -20,8 +20,6 @@ class CompiledStep:
     """The packed weights of a model; they are copies, so a change asks for a new one."""
 
     def __init__(self, layers: Sequence[Layer], logits: bool):
-        from gru_np.kernels.streaming import Stack  # imports numba
-
         self.places = [i for i, layer in enumerate(layers) if isinstance(layer, GRU)]
         self.length = len(layers)
         self.layers = [layers[i] for i in self.places]
@@ -33,7 +31,7 @@ class CompiledStep:
         first, last = layers[0], layers[-1]
         # what x has beyond its rows
         self.features = () if isinstance(first, Embedding) else recurrent[0][0].shape[1:]
-        self.stack = Stack(
+        self.stack = kernels.stack(
             recurrent,
             embedding=first.params["W"] if isinstance(first, Embedding) else None,
             dense=(last.weight, last.params.get("b")) if isinstance(last, Dense) else None,

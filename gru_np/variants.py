@@ -19,7 +19,7 @@ import numpy as np
 
 from gru_np import equations
 from gru_np._aliases import Array
-from gru_np.recurrence import ACTIVATIONS, gates, product, product_backward, valid_steps
+from gru_np.recurrence import ACTIVATIONS, gates, product, product_backward, spans, valid_steps
 
 EPSILON = 1e-5  # added to the variance, as haste
 
@@ -116,7 +116,9 @@ drop
     drop_r_z, drop_n = (None, None) if drop is None else (drop[:2], drop[2:])
     m = np.broadcast_to(np.asarray(keep, dtype), (T, B, H))
 
-    a_ih = x @ W_ih.T
+    a_ih = np.empty((T, B, 3 * H), dtype)
+    for span in spans(T, 2.0 * B * W_ih.size):
+        a_ih[span] = x[span] @ W_ih.T
     normed = inverse = None
     if gammas is not None:
         hat_ih, inverse_ih = norm(a_ih)
@@ -232,19 +234,19 @@ def gru_backward(dh: Array, saved: Saved) -> tuple[Array | None, ...]:
             (da * a_hat).sum(axis=(0, 1)) for da, a_hat in zip((da_ih, da_hh), normed, strict=True)
         )
         dprojected = norm_backward(da_ih * gamma_ih, normed[0], inverse[0])
-    dW_ih = np.tensordot(dprojected, x, ((0, 1), (0, 1)))
-    # a_hh = W_hh h; reset before, the n rows of W_hh saw r ⊙ h instead of h
-    fed = [h[:-1], h[:-1], h[:-1] if reset_after else r * h[:-1]]
-    if drop is not None:
-        fed = [fed_g * drop_g for fed_g, drop_g in zip(fed, drop, strict=True)]
-    dW_hh = np.concatenate(
-        [
-            np.tensordot(da_g, fed_g, ((0, 1), (0, 1)))
-            for da_g, fed_g in zip(gates(dproduct), fed, strict=True)
-        ]
-    )
+    dx = np.empty(x.shape, h.dtype)
+    dW_ih, dW_hh = np.zeros(W_ih.shape, h.dtype), np.zeros(W_hh.shape, h.dtype)
+    for span in spans(T, 4.0 * B * (W_ih.size + W_hh.size)):
+        dx[span] = dprojected[span] @ W_ih
+        dW_ih += np.tensordot(dprojected[span], x[span], ((0, 1), (0, 1)))
+        # a_hh = W_hh h; reset before, the n rows of W_hh saw r ⊙ h instead of h
+        before = h[:-1][span]
+        fed = [before, before, before if reset_after else r[span] * before]
+        if drop is not None:
+            fed = [fed_g * drop_g for fed_g, drop_g in zip(fed, drop, strict=True)]
+        for dW_g, da_g, fed_g in zip(np.split(dW_hh, 3), gates(dproduct[span]), fed, strict=True):
+            dW_g += np.tensordot(da_g, fed_g, ((0, 1), (0, 1)))
     db_ih, db_hh = (
         None if b is None else da.sum(axis=(0, 1)) for b, da in ((b_ih, da_ih), (b_hh, da_hh))
     )
-    dx = dprojected @ W_ih
     return dx, np.array(dh_next), dW_ih, dW_hh, db_ih, db_hh, dgamma_ih, dgamma_hh

@@ -531,3 +531,33 @@ def test_complex_step_needs_no_choice_of_step_and_differences_do():
     assert 3 <= central.argmin() <= 6 and central.min() > 1e-13
     assert 6 <= forward.argmin() <= 9 and forward.min() > 1e-10
     assert central[0] > 1e-4 and central[-1] > 1e-5
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_right_gradient_of_many_units_is_called_right(reset_after, rng):
+    # with weights of one size for any number of units, as `gru-np gradcheck --units 300` draws them
+    model = Sequential(
+        [Embedding(7, 3), GRU(300, return_sequences=True, reset_after=reset_after), Dense(5)],
+        dtype="float64",
+        seed=0,
+    )
+    model.compile("mse", "adam")
+    model.build((None, None))
+    for array in model.params.values():
+        array[...] = rng.standard_normal(array.shape) / 2
+    report = check_gradients(model, rng.integers(0, 7, (3, 5)), rng.standard_normal((3, 5, 5)))
+    assert report.ok, report
+    # the bound follows the length of the sums, not what was found
+    assert report.tolerance == gradcheck.TOLERANCES["complex"] * 300 / gradcheck.SUM
+
+
+def test_a_wrong_gradient_of_many_units_is_called_wrong(rng):
+    W = rng.standard_normal((7, 300))
+    forward = lambda arrays: (arrays["x"] @ arrays["W"].T, arrays)  # noqa: E731
+    backward = lambda dy, saved: {  # noqa: E731
+        "W": dy.T @ saved["x"] * (1 + 1e-11),
+        "x": dy @ saved["W"],
+    }
+    arrays = {"W": W, "x": rng.standard_normal((4, 300))}
+    report = gradcheck.check_function(forward, backward, arrays)
+    assert [(row.name, row.ok) for row in report.rows] == [("W", False), ("x", True)]

@@ -1,4 +1,4 @@
-"""The compiled GRU against NumPy, its bits, its threads, its cache, and the door to both."""
+"""The compiled GRU against NumPy, its bits, its threads, and the door to both."""
 
 import os
 import subprocess
@@ -352,62 +352,3 @@ def test_the_number_of_threads_comes_from_the_environment():
 def test_a_wrong_number_of_threads_is_refused(n):
     with pytest.raises(ValueError, match="positive integer"):
         kernels.set_num_threads(n)
-
-
-def copy_of_package(folder):
-    """Copy what the kernels need to a folder, without compiled files."""
-    for path in (ROOT / "gru_np").rglob("*.py"):
-        target = folder / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    return folder
-
-
-CACHE = """
-    import numpy as np
-    from gru_np.kernels import recurrence as kernel
-    packed = np.full(3 * 16 * 6, np.nan, "f4")
-    w, b = np.ones((6, 2), "f4"), np.ones(0, "f4")
-    kernel.pack_forward(w, w, b, b, 2, 2, True, packed)
-    print(sum(kernel.pack_forward.stats.cache_hits.values()), int(np.nansum(packed)))
-"""
-
-
-def test_a_change_in_any_source_compiles_again(tmp_path):
-    package = copy_of_package(tmp_path)
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "GRU_NP_CACHE": "1"}
-    assert in_new_process(CACHE, package, **environment) == ["0", "24"]
-    assert in_new_process(CACHE, package, **environment) == ["1", "24"]
-    for name in ("equations.py", "kernels/matmul.py"):
-        source = package / "gru_np" / name
-        source.write_text(source.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
-        assert in_new_process(CACHE, package, **environment) == ["0", "24"]
-        assert in_new_process(CACHE, package, **environment) == ["1", "24"]
-
-
-def test_a_changed_equation_is_seen(tmp_path):
-    package = copy_of_package(tmp_path)
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "GRU_NP_CACHE": "1"}
-    code = PROBLEM + "    print(run()[1:].any())"
-    assert in_new_process(code, package, **environment) == ["True"]
-    source = package / "gru_np" / "equations.py"
-    text = source.read_text(encoding="utf-8")
-    line = "h_next = (1 - z) * n + z * h"
-    assert text.count("    " + line) >= 2
-    source.write_text(text.replace("    " + line, "    h_next = 0 * (n + z * h)"), encoding="utf-8")
-    assert in_new_process(code, package, **environment) == ["False"]
-
-
-def test_without_a_place_for_the_cache_kernels_still_compile(tmp_path):
-    package = copy_of_package(tmp_path)
-    # every cache locator refuses
-    code = (
-        """
-    import numba.core.caching as caching
-    for locator in caching.CacheImpl._locator_classes:
-        locator.from_function = classmethod(lambda cls, *args: None)
-    """
-        + CACHE
-    )
-    assert in_new_process(code, package, NUMBA_CACHE_DIR="") == ["0", "24"]
-    assert in_new_process(CACHE, package, GRU_NP_CACHE="0") == ["0", "24"]

@@ -3,12 +3,16 @@
 `gru_forward` and `gru_backward` have the names, arguments and results of `gru_np.recurrence`'s, and
 run either those or their compiled twins in `gru_np.kernels.fused`; likewise `ctc_loss`. Importing
 this package imports no numba; the first call that pays for it does.
+
+Compiled loops look up no bounds. What decides where they read and write is therefore settled here,
+for both alike, or where a plan is made of arrays that will be used again.
 """
 
 import importlib
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +23,8 @@ import numpy as np
 
 from gru_np import ctc as ctc_in_numpy  # not to hide the submodules of these names
 from gru_np import recurrence as in_numpy
+from gru_np.kernels import _arguments
+from gru_np.kernels._arguments import COMPILED
 from gru_np.kernels._settings import num_threads, set_num_threads
 
 __all__ = [
@@ -32,15 +38,16 @@ __all__ = [
     "gru_backward",
     "gru_forward",
     "is_small",
+    "load",
     "num_threads",
     "pays",
     "set_num_threads",
+    "stack",
     "takes",
     "token_pass",
     "warmup",
 ]
 
-COMPILED = np.dtype(np.float32), np.dtype(np.float64)
 # What NumPy takes: seconds per step of the loop and per floating-point operation.
 STEP_SECONDS, OPERATION_SECONDS = 40e-6, 1 / 25e9
 # What importing numba and reading the compiled kernels from the disk cache takes, in seconds.
@@ -56,12 +63,16 @@ def available() -> bool:
     """Whether compiled kernels can be used: numba is installed and GRU_NP_KERNELS was not 0."""
     if _switched_off or _in_numpy.get():
         return False
-    return "gru_np.kernels.fused" in sys.modules or _numba_is_installed()
+    return "gru_np.kernels.fused" in sys.modules or _numba_compiles()
 
 
 @cache
-def _numba_is_installed() -> bool:
+def _numba_compiles() -> bool:
     """Look for numba without importing it; once, because a look takes a good part of a step."""
+    given = os.environ.get("NUMBA_DISABLE_JIT", "")
+    config = getattr(sys.modules.get("numba"), "config", None)
+    if (given.isdigit() and int(given)) or getattr(config, "DISABLE_JIT", 0):
+        return False  # kernels are nothing but what is compiled
     try:
         return importlib.util.find_spec("numba") is not None
     except (ImportError, ValueError):  # blocked, or half-imported
@@ -103,7 +114,40 @@ def chosen_for(steps: float, operations: float) -> Iterator[None]:
 @cache
 def _compiled(name: str) -> Any:
     """Give a module that imports numba; once, because an import statement takes a microsecond."""
-    return importlib.import_module(f"gru_np.kernels.{name}")
+    with _loading:
+        return importlib.import_module(f"gru_np.kernels.{name}")
+
+
+def load() -> None:
+    """Import the compiled kernels now: whoever will run for long need not wait until it pays."""
+    _compiled("fused")
+
+
+# A child forked while another thread imports or compiles would wait for ever for that thread, which
+# it does not have. So who forks waits until that is done.
+_loading = threading.RLock()
+_held: list[Any] = []
+
+
+def _before_fork() -> None:
+    _loading.acquire()
+    compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    if compiler is not None:
+        compiler.acquire()
+    _held.append(compiler)
+
+
+def _after_fork() -> None:
+    compiler = _held.pop()
+    if compiler is not None:
+        compiler.release()
+    _loading.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 def gru_forward(
@@ -126,9 +170,13 @@ def gru_forward(
 
     With `inference=True` no gradient will be asked for, and `saved` is None.
     """
+    if not _arguments.in_order(x, h0, W_ih, W_hh, b_ih, b_hh):
+        x, h0, W_ih, W_hh, b_ih, b_hh = _arguments.put_in_order(x, h0, W_ih, W_hh, b_ih, b_hh)
     T, B, I = x.shape  # noqa: E741
+    if lengths is not None or mask is not None:
+        lengths, mask = _arguments.steps_in_order(lengths, mask, T, B)
     if (
-        _common_dtype(x, h0, W_ih, W_hh, b_ih, b_hh) in COMPILED
+        x.dtype in COMPILED
         and (activation, recurrent_activation) == ("tanh", "sigmoid")
         and drop is None
         and pays(T, 2.0 * T * B * W_ih.shape[0] * (I + W_hh.shape[1]), inference)
@@ -143,19 +191,17 @@ def gru_forward(
     return h, None if inference else saved
 
 
-def _common_dtype(first: Any, *others: Any) -> Any:
-    dtype = first.dtype
-    for array in others:
-        if array is not None and array.dtype is not dtype:
-            return np.result_type(first, *(a for a in others if a is not None))
-    return dtype
-
-
 def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     """Run `gru_np.recurrence.gru_backward`, compiled if the forward pass was."""
-    if isinstance(saved, in_numpy.Saved):
-        return in_numpy.gru_backward(dh, saved)
-    return _compiled("fused").gru_backward(dh, saved)
+    run: Any = in_numpy
+    if not isinstance(saved, in_numpy.Saved):
+        run = sys.modules.get("gru_np.kernels.fused")
+        if not isinstance(saved, getattr(run, "Saved", ())):
+            raise TypeError(
+                "gru_backward: saved must be the second result of gru_forward, got "
+                f"{type(saved).__name__}"
+            )
+    return run.gru_backward(_arguments.gradient_in_order(dh, saved.h), saved)  # type: ignore[no-any-return]
 
 
 def takes(*arrays: Any) -> bool:
@@ -182,6 +228,11 @@ def dense_cross_entropy(
 def embedding_gradient(ids: Any, dy: Any, V: int) -> Any:
     """Sum the rows of dy (..., E) by id (...) into dW (V, E); compiled only, see `takes`."""
     return _compiled("training").embedding_gradient(ids, dy, V)
+
+
+def stack(layers: Any, embedding: Any = None, dense: Any = None, softmax: bool = False) -> Any:
+    """Pack a model whose step is one compiled call; see `kernels.streaming.Stack`."""
+    return _compiled("streaming").Stack(layers, embedding, dense, softmax)
 
 
 def token_pass(embedding: Any, layers: Any, dense: Any, B: int, T: int, sequence: bool) -> Any:
@@ -215,11 +266,9 @@ def ctc_loss(
     >>> bool(np.isclose(np.exp(-loss[0]), 3 / 9))  # "1 1", "1 -" and "- 1" of nine paths
     True
     """
-    if takes(logits):
-        from gru_np.kernels import ctc
-
-        return ctc.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
-    return ctc_in_numpy.ctc_loss(logits, labels, logit_lengths, label_lengths, blank)
+    arguments = ctc_in_numpy.in_order(logits, labels, logit_lengths, label_lengths, blank)
+    run: Any = _compiled("ctc") if takes(arguments[0]) else ctc_in_numpy
+    return run.ctc_loss(*arguments)  # type: ignore[no-any-return]
 
 
 def compiling_seconds() -> float:
@@ -241,8 +290,7 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> bool:
     """
     if not available():
         return False
-    from gru_np.kernels import fused, streaming, training
-
+    fused, streaming, training = map(_compiled, ("fused", "streaming", "training"))
     for dtype in dtypes:
         x, W_ih, W_hh = (np.ones(shape, dtype) for shape in [(2, 3, 2), (12, 2), (12, 4)])
         h, saved = fused.gru_forward(x, None, W_ih, W_hh, None, None)

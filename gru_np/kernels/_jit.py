@@ -1,19 +1,19 @@
 """The project's one way to compile a kernel: `inner` for callees, `entry` for what Python calls.
 
-numba caches a compiled function under its own bytecode and source file only; a change in a file it
-draws on would go unseen. But it also looks at the values a function closes over. So every entry is
-made to close over a digest of all kernel and equation sources: change one byte and it is compiled
-anew. Only entries are cached; what they call is compiled into them.
+Only entries are cached on disk; what they call is compiled into them. numba's own cache would see a
+change in the entry's file alone, ours (`_cache`) sees one in any kernel or equation source: change
+one byte and all is compiled anew.
 """
 
 import hashlib
 import os
 import time
 from pathlib import Path
-from types import CellType, FunctionType
 
 from numba import njit, types
 from numba.core import event
+
+from gru_np.kernels._cache import Kept
 
 
 def sources_digest() -> int:
@@ -75,19 +75,7 @@ def inner(function):
 
 def entry(function):
     """Compile on first call for the dtype given; keep on disk where that is possible."""
-    code = function.__code__
-    closed = FunctionType(
-        code.replace(co_freevars=(*code.co_freevars, "digest")),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        (*(function.__closure__ or ()), CellType(DIGEST)),
-    )
-    closed.__doc__, closed.__module__ = function.__doc__, function.__module__
-    closed.__qualname__ = function.__qualname__
+    dispatcher = njit(**OPTIONS)(function)
     if os.environ.get("GRU_NP_CACHE", "1") != "0":
-        try:
-            return njit(cache=True, **OPTIONS)(closed)
-        except RuntimeError:  # no writable place for a cache: a read-only install without a home
-            pass
-    return njit(**OPTIONS)(closed)
+        dispatcher._cache = Kept(function, DIGEST)
+    return dispatcher

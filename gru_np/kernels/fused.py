@@ -10,6 +10,7 @@ import numpy as np
 
 from gru_np.kernels import recurrence as kernel
 from gru_np.kernels import small
+from gru_np.kernels._arguments import is_plain
 from gru_np.kernels._settings import num_threads
 from gru_np.kernels.matmul import DEPTH
 from gru_np.kernels.threads import cut, threads_for, together
@@ -296,12 +297,12 @@ def _plan_backward(T, B, I, H, reset_after, dtype, _):  # noqa: E741
 def gru_forward(
     x, h0, W_ih, W_hh, b_ih, b_hh, reset_after=True, lengths=None, mask=None, *, inference=False
 ):
-    """As `gru_np.recurrence.gru_forward`, for tanh and sigmoid; `inference` saves nothing."""
+    """As `gru_np.recurrence.gru_forward`, for tanh and sigmoid and arrays of one dtype.
+
+    `inference` saves nothing.
+    """
     T, B, I = x.shape  # noqa: E741
-    H = W_hh.shape[1]
-    dtype = x.dtype
-    if W_ih.dtype is not dtype or W_hh.dtype is not dtype:
-        dtype = np.result_type(x, W_ih, W_hh)
+    H, dtype = W_hh.shape[1], x.dtype
     reset_after = bool(reset_after)
     valid = None if lengths is None and mask is None else valid_steps(T, B, lengths, mask)
     if T == B == 1 and valid is None and I and H:
@@ -362,6 +363,7 @@ def forward_of(saved):
 
 def gru_backward(dh, saved):
     """As `gru_np.recurrence.gru_backward`, from dh by h or by h[1:] alone."""
+    saved = _as_left(saved)
     T, B, I = saved.x.shape  # noqa: E741
     if T == B == 1 and saved.valid is None and I and saved.W_hh.size:
         return _backward_once(dh if len(dh) > T else np.stack([np.zeros_like(dh[0]), dh[0]]), saved)
@@ -374,6 +376,32 @@ def gru_backward(dh, saved):
         dx, dh0, dW_ih, dW_hh,
         None if saved.b_ih is None else db_ih, None if saved.b_hh is None else db_hh,
     )  # fmt: skip
+
+
+def _as_left(saved):
+    """Give what a pass saved, or raise unless it is as the pass left it; it was in other hands."""
+    x, h, rows, valid, W_ih, W_hh, _, _, reset_after = saved
+    try:
+        (T, B, I), H, dtype = x.shape, W_hh.shape[1], h.dtype  # noqa: E741
+        of_rows = T, B, 4 if reset_after else 3, padded(H, dtype)
+        if (
+            dtype in NOTHING
+            and is_plain(x, dtype, (T, B, I))
+            and is_plain(h, dtype, (T + 1, B, H))
+            and is_plain(rows, dtype, of_rows)
+            and is_plain(W_ih, dtype, (3 * H, I))
+            and is_plain(W_hh, dtype, (3 * H, H))
+            and (valid is None or is_plain(valid, NO_MASK.dtype, (T, B)))
+        ):
+            if h.flags.carray and rows.flags.carray:
+                return saved
+            return saved._replace(h=plain(h, dtype), rows=plain(rows, dtype))
+    except (AttributeError, ValueError, IndexError):
+        pass
+    raise ValueError(
+        "gru_backward: saved must be as gru_forward gave it, got arrays whose shapes and dtypes do "
+        "not belong together; keep it unchanged until the way back"
+    )
 
 
 def backward_of(saved, dh, dx, dh0, dW_ih, dW_hh, db_ih, db_hh):

@@ -501,6 +501,15 @@ def weight_gradient(panels, rows_out, total, n, V, H, low, high, first, last, ad
 
 
 @entry
+def first_outside(integers, end):
+    """Where the first integer stands that is not in 0..end-1, or -1."""
+    for i in range(len(integers)):
+        if integers[i] < 0 or integers[i] >= end:
+            return i
+    return -1
+
+
+@entry
 def embedding_gradient(ids, dy, low, high, dW):
     """dW[id] = sum of dy over the places of id, first place first; its columns low..high."""
     E, dW = dW.shape[1], in_a_row(dW)

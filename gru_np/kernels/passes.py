@@ -10,7 +10,9 @@ The functions are those that the layers use, so the bits are theirs.
 
 import numpy as np
 
-from gru_np.kernels import fused, training
+from gru_np._checks import require_rank
+from gru_np.kernels import fused, head, training
+from gru_np.kernels._arguments import require_inside, require_layer
 from gru_np.kernels.threads import OPERATIONS_PER_THREAD
 
 MOST_TOKENS = 4096
@@ -28,7 +30,8 @@ class TokenPass:
     sequence : bool
         Whether every step has a label, (B, T), or the last one only, (B,).
 
-    All arrays are contiguous, writable and of one dtype. They are read as they are at each run.
+    All arrays are contiguous, writable and of one dtype. They are looked at here, and read as they
+    are at each run.
 
     Attributes
     ----------
@@ -46,7 +49,10 @@ class TokenPass:
 
     def __init__(self, embedding, layers, dense, B, T, sequence):
         W, b = dense
-        dtype = W.dtype
+        dtype, size = W.dtype, embedding.shape[1]
+        for layer in layers:
+            size = require_layer(*layer[:4], size, dtype)
+        require_rank("token_pass", "W of the dense layer", W, ("classes", size))
         shapes = [(W.shape, None if b is None else b.shape)]
         for layer in reversed(layers):
             shapes.append([None if array is None else array.shape for array in layer[:4]])
@@ -85,13 +91,17 @@ class TokenPass:
         n = T * B if sequence else B
         self.labels = np.zeros((T, B) if sequence else B, np.intp)
         self.losses, self.hits = np.empty(n), np.empty(n)
-        head = training.cross_entropy_of(
+        top_layer = training.cross_entropy_of(
             self.losses, self.hits, dtop, *self.gradients[0], top, np.arange(n) * top.shape[-1],
             W, b, self.labels.reshape(-1), training.NO_WEIGHT, float(n),
         )  # fmt: skip
         (dW,) = self.gradients[-1]
         last = training.embedding_gradient_of(dW, self.ids.reshape(-1), self.dx.reshape(-1))
-        self.calls = [*forth, head, *reversed(back), last]
+        self.bounds = [
+            ("ids", self.ids.reshape(-1), len(embedding)),
+            ("labels", self.labels.reshape(-1), len(W)),
+        ]
+        self.calls = [*forth, top_layer, *reversed(back), last]
 
     def __reduce__(self):
         """Copies would not share memory as these arrays do: who copies a model makes its own."""
@@ -103,14 +113,16 @@ class TokenPass:
         Parameters
         ----------
         ids : (B, T) int
-            Of the embedding; trusted.
+            Of the embedding.
         labels : (B, T) or (B,) int
-            Trusted too.
         states : list of (B, H) or None
             What each GRU layer begins with.
         """
         self.ids[...] = ids.T
         self.labels[...] = labels.T
+        for name, integers, end in self.bounds:
+            wrong = head.first_outside(integers, end)
+            require_inside("token_pass", name, wrong, integers, end)
         # the ids are known to be there; to clip them is the mode that writes without a copy
         np.take(self.embedding, self.ids, 0, self.x, "clip")
         for saved, state in zip(self.saved, states, strict=True):

@@ -14,6 +14,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from gru_np._checks import require_rank
+from gru_np.kernels._arguments import indices, require_layer
 from gru_np.kernels._jit import entry, inner
 from gru_np.kernels.fused import NOTHING, aligned, flat, pack_forward, padded
 from gru_np.kernels.matmul import INT64, address, copy_row, pack_transposed, product
@@ -194,8 +196,11 @@ class Stack:
     def __init__(self, layers, embedding=None, dense=None, softmax=False):
         layers = [Layer(*layer) for layer in layers]
         dtype = self.dtype = np.result_type(*(layer.W_hh for layer in layers))
-        self.sizes = [layer.W_hh.shape[1] for layer in layers]
-        self.inputs = layers[0].W_ih.shape[1]
+        self.sizes, size = [], layers[0].W_ih.shape[-1] if embedding is None else embedding.shape[1]
+        self.inputs = size
+        for layer in layers:
+            size = require_layer(*layer[:4], size, dtype)
+            self.sizes.append(size)
         pieces = [pack_forward(*layer, dtype) for layer in layers]
         at, of_layers = 0, []
         for layer, piece in zip(layers, pieces, strict=True):
@@ -205,7 +210,10 @@ class Stack:
         self.outputs = 0
         if dense is not None:
             W, b = dense
+            require_rank("step", "W of the dense layer", W, ("outputs", size))
             self.outputs, H = W.shape
+            if b is not None:
+                require_rank("step", "b of the dense layer", b, (self.outputs,))
             piece = np.empty(padded(self.outputs, dtype) * (H + 1), dtype)
             bias = NOTHING[dtype] if b is None else flat(b, dtype)
             pack_dense(flat(W, dtype), bias, self.outputs, H, piece)
@@ -249,16 +257,20 @@ class Stack:
         ------
         IndexError
             If a token is not in 0..V - 1.
+        ValueError, TypeError
+            If x or a state does not fit.
         """
         dtype, B, sizes = self.dtype, len(x), self.sizes
         tokens = self.tokens
         if self.by_token:
-            tokens, x = flat(np.asarray(x), np.dtype(np.int64)), self.x
+            tokens, x = flat(indices("step", "x", x, (B,)), self.tokens.dtype), self.x
         else:
             x = flat(np.asarray(x), dtype).reshape(B, self.inputs)
         if states is None:
             before = np.zeros((1, B * sum(sizes)), dtype)
         else:
+            for state, H in zip(states, sizes, strict=True):
+                require_rank("step", "state", np.asarray(state), (B, H))
             states = [flat(np.asarray(state), dtype) for state in states]
             before = (states[0] if len(states) == 1 else np.concatenate(states)).reshape(1, -1)
         if len(sizes) == 1:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gru_np._checks import require_rank, spell
 from gru_np.kernels import amx, head, head_amx, updates
+from gru_np.kernels._arguments import indices, is_plain, require_inside, require_real
 from gru_np.kernels._settings import num_threads
 from gru_np.kernels.fused import NOTHING, flat, lent, plain, scratch
 from gru_np.kernels.matmul import DEPTH
@@ -30,6 +32,7 @@ UPDATE_OPERATIONS = 100
 FEW = 1 << 15
 NO_WEIGHT = np.empty(0)
 INTP = np.dtype(np.intp)
+HEAD, LOOK_UP = "dense_cross_entropy", "embedding_gradient"
 
 
 class CrossEntropy(NamedTuple):
@@ -79,6 +82,19 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     the sum is divided by `count`. A sequence that is a view of an array with time first is read,
     and its gradient written, as it lies.
     """
+    positions = h.shape[:-1]
+    if h.ndim not in (2, 3) or h.dtype not in NOTHING:
+        raise ValueError(
+            f"{HEAD}: h must be real (B, H) or (B, T, H), got {h.dtype} of shape {spell(h.shape)}"
+        )
+    require_rank(HEAD, "W", W, ("classes", h.shape[-1]))
+    labels = indices(HEAD, "labels", labels, positions)
+    if weight is not None:
+        require_rank(HEAD, "weight", weight, positions)
+        weight = plain(weight, NO_WEIGHT.dtype)
+    if kept is not None:
+        require_rank(HEAD, "kept", kept, positions)
+        kept = plain(kept, np.bool_)
     V, H = W.shape
     dtype = h.dtype
     time_first = h.ndim == 3 and not h.flags.c_contiguous
@@ -92,6 +108,8 @@ def dense_cross_entropy(h, W, b, labels, weight, kept, count, gradient=True):
     else:
         offsets, labels = np.flatnonzero(kept) * H, labels[kept]
         weight, n = NO_WEIGHT if weight is None else weight[kept], len(labels)
+    labels = plain(labels, INTP)
+    require_inside(HEAD, "labels", head.first_outside(labels, V), labels, V)
     losses, hits = np.empty(n), np.empty(n)
     dh = dW = db = None
     if gradient:
@@ -108,9 +126,14 @@ def cross_entropy_of(losses, hits, dh, dW, db, h, offsets, W, b, labels, weight,
     """Make a function of nothing that computes them; no gradients if dh is None.
 
     Rows of h begin at the offsets. It reads all arrays as they are when it is called, and may be
-    called again; those that are not contiguous and writable, though, are copied here.
+    called again; those that are not contiguous and writable, though, are copied here. The labels
+    are trusted.
     """
     V, H = W.shape
+    if b is not None:
+        require_rank(HEAD, "b", b, (V,))
+    for name, array in (("h", h), ("W", W), ("b", h if b is None else b)):
+        require_real(HEAD, name, array)
     dtype, nothing, gradient = h.dtype, NOTHING[h.dtype], dh is not None
     on_unit = V >= TILE_UNIT_CLASSES and dtype == np.float32 and amx.ready()
     return partial(
@@ -208,16 +231,23 @@ def _on_tile_unit(
 
 def embedding_gradient(ids, dy, V):
     """dW (V, E): each row the sum of dy (..., E) over the places where its id stands."""
+    if dy.dtype not in NOTHING or dy.ndim == 0:
+        raise TypeError(f"{LOOK_UP}: dy must be real vectors, got {dy.dtype}")
     E, dtype = dy.shape[-1], dy.dtype
+    ids = indices(LOOK_UP, "ids", ids, dy.shape[:-1])
     if dy.ndim == 3 and not dy.flags.c_contiguous:
         ids, dy = ids.T, dy.transpose(1, 0, 2)
-    dW = np.empty((V, E), dtype)
-    embedding_gradient_of(dW, flat(ids, INTP), flat(dy, dtype))()
+    dW, ids = np.empty((V, E), dtype), flat(ids, INTP)
+    require_inside(LOOK_UP, "ids", head.first_outside(ids, V), ids, V)
+    embedding_gradient_of(dW, ids, flat(dy, dtype))()
     return dW
 
 
 def embedding_gradient_of(dW, ids, dy):
-    """Make a function of nothing that computes it from flat arrays; it may be called again."""
+    """Make a function of nothing that computes it from flat arrays; it may be called again.
+
+    The ids are trusted.
+    """
     V, E = dW.shape
     L = REGISTER_BYTES // dW.itemsize
     threads = threads_for(8 * (ids.size + V) * E, max(1, E // L))
@@ -238,7 +268,18 @@ class Averages:
     def __init__(self, columns):
         """Take (p, m, v, v_max or None) of each; contiguous, writable, of one dtype."""
         self.arrays = [array for column in columns for array in column if array is not None]
-        self.like = NOTHING[columns[0][0].dtype]
+        self.sizes = [column[0].size for column in columns]
+        dtype = columns[0][0].dtype
+        for column in columns:
+            for array in column:
+                if array is not None and not (
+                    is_plain(array, dtype, column[0].shape) and array.flags.carray
+                ):
+                    raise ValueError(
+                        "averages: all arrays must be contiguous, writable, of one dtype, and of "
+                        f"their parameter's shape, got {array.dtype} of {spell(array.shape)}"
+                    )
+        self.like = NOTHING[dtype]
         self.table = np.zeros((len(columns), 6), np.intp)
         places = (updates.P, updates.M, updates.V, updates.V_MAX)
         for row, column in zip(self.table, columns, strict=True):
@@ -299,20 +340,21 @@ class Averages:
         """
         if isinstance(gradients, np.ndarray):
             return self._take_flat(gradients)
+        gradients = list(gradients)
+        if [g.size for g in gradients] != self.sizes:
+            raise ValueError("averages: gradients must have the sizes of the parameters")
         if len(self.together):
-            np.concatenate(list(gradients), axis=None, out=self.together)
+            np.concatenate(gradients, axis=None, out=self.together)
             return self._take_flat(self.together)
         self.flat = None
-        gradients = [
-            g if g.dtype == self.like.dtype and g.flags.c_contiguous
-            else np.ascontiguousarray(g, self.like.dtype)
-            for g in gradients
-        ]  # fmt: skip
+        gradients = [plain(g, self.like.dtype) for g in gradients]
         self.table[:, updates.G] = [_address(g) for g in gradients]
         return gradients
 
     def _take_flat(self, flat):
         if flat is not self.flat:
+            if not (is_plain(flat, self.like.dtype, (self.size,)) and flat.flags.carray):
+                raise ValueError("averages: gradients must have the sizes of the parameters")
             self.flat = flat
             self.table[:, updates.G] = _address(flat) + self.begin
         return flat

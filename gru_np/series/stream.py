@@ -1,6 +1,5 @@
 """One observation in, the next forecast out."""
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ class Stream:
         if forecaster.method != "direct":
             raise ValueError("stream: method must be 'direct'; use forecast for a recursive one")
         if kernels.available():  # a stream is long: loading the kernels pays
-            importlib.import_module("gru_np.kernels.fused")
+            kernels.load()
         self.forecaster = forecaster
         layout = forecaster.layout
         self._layout = layout
