@@ -29,6 +29,7 @@ import numpy as np
 from gru_np import kernels, schedules
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import require_choice, spell
+from gru_np._intake import as_array
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._together import Together
 
@@ -143,16 +144,39 @@ class Optimizer(Configured):
         Raises
         ------
         ValueError
-            If a gradient has no parameter or another shape, or the learning rate is not finite.
+            If a gradient has no parameter or another shape, a parameter is read-only, or the
+            learning rate is not finite.
+        TypeError
+            If a parameter is a masked array, or a gradient complex and its parameter real.
         """
+        who = type(self).__name__
+        if not all(type(g) is np.ndarray for g in grads.values()):
+            grads = {
+                name: as_array(who, g, f"the gradient of {name!r}") for name, g in grads.items()
+            }
         for name, g in grads.items():
             p = params.get(name)
             if p is None:
-                raise ValueError(f"{type(self).__name__}: there is no parameter {name!r} to update")
+                raise ValueError(f"{who}: there is no parameter {name!r} to update")
             if g.shape != p.shape:
                 raise ValueError(
-                    f"{type(self).__name__}: the gradient of {name!r} must have shape "
+                    f"{who}: the gradient of {name!r} must have shape "
                     f"{spell(p.shape)}, got {spell(g.shape)}"
+                )
+            if not p.flags.writeable:
+                raise ValueError(
+                    f"{who}: the parameter {name!r} must be writable, got a read-only array; "
+                    "set trainable = False for a layer that is not to change"
+                )
+            if g.dtype is not p.dtype and g.dtype.kind == "c" and p.dtype.kind != "c":
+                raise TypeError(
+                    f"{who}: the gradient of {name!r} must be real, as the parameter is, got "
+                    f"{g.dtype}"
+                )
+            if type(p) is not np.ndarray and isinstance(p, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{who}: the parameter {name!r} must be a plain array, got a masked one; "
+                    "give its data"
                 )
         rate = self.learning_rate_now()
         if not self._apply_compiled(params, grads, rate):
@@ -564,7 +588,11 @@ class Adam(Optimizer):
             return False
         averages = self._averages
         now = [*arrays, *self.state.values()]
-        if averages is None or not _same(now, self._known):
+        if (
+            averages is None
+            or not _same(now, self._known)
+            or not all(a.flags.writeable for a in self.state.values())
+        ):
             names = ("m", "v", "v_max") if self.amsgrad else ("m", "v")
             columns = [
                 (p, *(self._kept(average, name, p) for average in names), None)[:4]

@@ -201,7 +201,7 @@ def gru_backward(dh: Any, saved: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
                 "gru_backward: saved must be the second result of gru_forward, got "
                 f"{type(saved).__name__}"
             )
-    return run.gru_backward(_arguments.gradient_in_order(dh, saved.h), saved)  # type: ignore[no-any-return]
+    return run.gru_backward(_arguments.gradient_in_order(dh, saved.h), saved)
 
 
 def takes(*arrays: Any) -> bool:
@@ -268,7 +268,7 @@ def ctc_loss(
     """
     arguments = ctc_in_numpy.in_order(logits, labels, logit_lengths, label_lengths, blank)
     run: Any = _compiled("ctc") if takes(arguments[0]) else ctc_in_numpy
-    return run.ctc_loss(*arguments)  # type: ignore[no-any-return]
+    return run.ctc_loss(*arguments)
 
 
 def compiling_seconds() -> float:

@@ -21,6 +21,8 @@ from numba.core import compiler, config
 from numba.core.caching import NullCache
 from numba.core.serialize import dumps
 
+from gru_np._console import remark
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -87,9 +89,8 @@ def _fault(info, what, others):
 
 @cache
 def say(sentence):
-    """Tell on stderr, where there is one; each sentence once in a process."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
-        sys.stderr.write(f"gru_np: {sentence}\n")
+    """Say a sentence once in a process."""
+    remark(f"gru_np: {sentence}")
 
 
 class Kept(NullCache):

@@ -381,16 +381,15 @@ def gru_backward(dh, saved):
 def _as_left(saved):
     """Give what a pass saved, or raise unless it is as the pass left it; it was in other hands."""
     x, h, rows, valid, W_ih, W_hh, _, _, reset_after = saved
+    arrays = [a for a in (x, h, rows, W_ih, W_hh) if type(a) is np.ndarray]
     try:
         (T, B, I), H, dtype = x.shape, W_hh.shape[1], h.dtype  # noqa: E741
         of_rows = T, B, 4 if reset_after else 3, padded(H, dtype)
+        shapes = [(T, B, I), (T + 1, B, H), of_rows, (3 * H, I), (3 * H, H)]
         if (
             dtype in NOTHING
-            and is_plain(x, dtype, (T, B, I))
-            and is_plain(h, dtype, (T + 1, B, H))
-            and is_plain(rows, dtype, of_rows)
-            and is_plain(W_ih, dtype, (3 * H, I))
-            and is_plain(W_hh, dtype, (3 * H, H))
+            and [a.shape for a in arrays] == shapes
+            and {a.dtype for a in arrays} == {dtype}
             and (valid is None or is_plain(valid, NO_MASK.dtype, (T, B)))
         ):
             if h.flags.carray and rows.flags.carray:

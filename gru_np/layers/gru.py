@@ -464,6 +464,7 @@ class GRU(_Recurrent):
         if state is not None:
             state = as_floats(self.name, state, "state")
             require_rank(self.name, "state", state, (len(x), self.units))
+            state = state.astype(self.params["W_hh"].dtype, copy=False)  # as the compiled step
         if state is None and self.learn_initial_state:
             state = np.broadcast_to(self.params["h0"], (len(x), self.units))
         run: Any = self.run_forward if self.is_plain else self._run_variant
