@@ -22,6 +22,7 @@ import numpy as np
 from gru_np import ctc
 from gru_np.kernels._jit import entry, inner
 from gru_np.kernels._settings import num_threads
+from gru_np.kernels.fused import plain
 from gru_np.kernels.threads import run
 
 TINY = 1e-290  # of the sum at its step, still far from the numbers that are slow, below 2e-308
@@ -29,6 +30,7 @@ LEAST_N = 1e-250
 LEAST_LOG_P = -1200.0
 # A sum of products of numbers above TINY and outputs is this large, or a product may be too small.
 LEAST_SUM = 1e-16
+INT64 = np.dtype(np.int64)
 # Logits that are worth a thread.
 LEAST_SHARE = 20_000
 
@@ -36,12 +38,12 @@ LEAST_SHARE = 20_000
 def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     """`gru_np.ctc.ctc_loss`, compiled; real dtypes only. Agrees to 1e-12 of the largest element."""
     B = len(logits)
-    logits = np.ascontiguousarray(logits)
-    labels = np.ascontiguousarray(labels, np.int64)
+    # a read-only array would be compiled for anew
+    logits, labels = plain(logits, logits.dtype), plain(labels, INT64)
     loss, dlogits = np.zeros(B, np.float64), np.zeros_like(logits)
     feasible, certain = np.zeros(B, bool), np.zeros(B, bool)
     needed = ctc.least_steps(labels, label_lengths)
-    lengths = (np.ascontiguousarray(n, np.int64) for n in (logit_lengths, label_lengths, needed))
+    lengths = (plain(n, INT64) for n in (logit_lengths, label_lengths, needed))
     arrays = logits, labels, *lengths, loss, dlogits, feasible, certain
 
     def share(i):
