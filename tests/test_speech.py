@@ -13,7 +13,7 @@ from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_np import GRU, Bidirectional, Dense, Sequential, check_gradients, ctc, losses
+from gru_np import GRU, Bidirectional, Dense, Sequential, check_gradients, checkpoint, ctc, losses
 from gru_np.ctc_decoding import greedy
 from gru_np.layers import Masking
 from gru_np.speech import (
@@ -661,6 +661,18 @@ def test_the_commands_train_on_a_folder_and_transcribe_a_file(tmp_path, capsys, 
         command.train_run(begin)
     assert "18 recordings to learn from, 2 held out" in capsys.readouterr().out
     go_on = (tmp_path, "--model", model, "--resume")  # all other settings are in the file
+    config, arrays = checkpoint.load(model)
+    for run, sentence in (
+        ({"transcripts": "/etc/passwd"}, "--resume takes no path from a file"),
+        ({"batch_size": -3}, "setting batch_size has no meaning"),
+        ({"noise": float("nan")}, "setting noise has no meaning"),
+        ({"augment": "yes"}, "setting augment has no meaning"),
+    ):
+        extras = config["extras"] | {"run": config["extras"]["run"] | run}
+        checkpoint.save(model, config | {"extras": extras}, arrays)
+        with pytest.raises(ValueError, match=sentence):
+            command.train_run(parsed(command.train_arguments, *go_on))
+    checkpoint.save(model, config, arrays)
     assert command.train_run(parsed(command.train_arguments, *go_on)) == 0
     printed = capsys.readouterr().out
     assert "epoch   6/6" in printed and "epoch   5/6" not in printed

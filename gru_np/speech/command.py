@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_np import _console
+from gru_np import _console, _options
 from gru_np.speech import dialling
 from gru_np.speech.alphabet import UNITS, Alphabet
 from gru_np.speech.audio import AudioFile, read_audio
@@ -22,6 +22,16 @@ from gru_np.speech.plots import plot_posteriors
 from gru_np.speech.transcriber import Training, Transcriber
 
 CHECKPOINT = "speech.safetensors"
+# Settings of a run, which `--resume` takes from the model's file.
+OF_THE_RUN = {
+    "validation": _options.number(0, 1, ")"),
+    "seed": _options.seed,
+    "epochs": _options.integer(1, 10**6),
+    "batch_size": _options.integer(1, 10**6),
+    "learning_rate": _options.number(0, 1000, "("),
+    "noise": _options.number(0, 1000),
+    "augment": (False, True),
+}
 BEAM = 16  # prefixes, where a language model is given and no number
 
 
@@ -190,7 +200,13 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="FOLDER", help=f"sound files and {TABLE}: file, tab, transcript")
     add("--transcripts", metavar="NAME", default=TABLE, help=f"name of the table ({TABLE})")
-    add("--model", metavar="FILE", default=CHECKPOINT, help=f"where it is kept ({CHECKPOINT})")
+    add(
+        "--model",
+        metavar="FILE",
+        type=_options.output,
+        default=CHECKPOINT,
+        help=f"where it is kept ({CHECKPOINT})",
+    )
     add("--resume", action="store_true", help="go on with the run in --model")
     add("--unit", choices=UNITS, default="character", help="what is recognised (character)")
     add("--features", choices=KINDS[:-1], default="log_mel", help="(log_mel)")
@@ -203,16 +219,28 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--stack", type=int, default=2, help="frames of 10 ms in a time step (2)")
     add("--streaming", action="store_true", help="one direction only, to write while listening")
-    add("--units", type=int, default=128, help="size of each GRU (128)")
-    add("--layers", type=int, default=2, help="GRUs on top of each other (2)")
-    add("--dropout", type=float, default=0.3, help="behind each layer (0.3)")
-    add("--epochs", type=int, default=40, help="times over the recordings (40)")
-    add("--batch-size", type=int, default=16, help="utterances of a batch (16)")
-    add("--learning-rate", type=float, default=2e-3, help="first rate of Adam (0.002)")
-    add("--noise", type=float, default=0.3, help="added to normalised features (0.3)")
+    add("--units", type=_options.size, default=128, help="size of each GRU (128)")
+    add("--layers", type=_options.depth, default=2, help="GRUs on top of each other (2)")
+    add("--dropout", type=_options.rate, default=0.3, help="behind each layer (0.3)")
+    add("--epochs", type=OF_THE_RUN["epochs"], default=40, help="times over the recordings (40)")
+    add(
+        "--batch-size", type=OF_THE_RUN["batch_size"], default=16, help="utterances of a batch (16)"
+    )
+    add(
+        "--learning-rate",
+        type=OF_THE_RUN["learning_rate"],
+        default=2e-3,
+        help="first rate of Adam (0.002)",
+    )
+    add("--noise", type=OF_THE_RUN["noise"], default=0.3, help="added to normalised features (0.3)")
     add("--augment", action="store_true", help="hide stretches of time and bands (SpecAugment)")
-    add("--validation", type=float, default=0.1, help="share of the recordings held out (0.1)")
-    add("--seed", type=int, default=0, help="decides everything random (0)")
+    add(
+        "--validation",
+        type=OF_THE_RUN["validation"],
+        default=0.1,
+        help="share of the recordings held out (0.1)",
+    )
+    add("--seed", type=OF_THE_RUN["seed"], default=0, help="decides everything random (0)")
 
 
 def train_run(args: argparse.Namespace) -> int:
@@ -284,7 +312,11 @@ def _take_up(args: argparse.Namespace) -> Transcriber:
     run = unfinished.model.extras.get("run")
     if run is None:
         raise ValueError(f"{args.model}: it was not left by `gru-np train-speech`")
-    vars(args).update(run)
+    if run.get("transcripts", args.transcripts) != args.transcripts:  # of a file no path is taken
+        raise ValueError(
+            "--resume takes no path from a file: name the --transcripts of the run again"
+        )
+    vars(args).update(_options.take_run(args.model, run, OF_THE_RUN))
     if unfinished.epochs_done >= args.epochs:
         raise ValueError(f"{args.model}: has been trained for all of its {args.epochs} epochs")
     return unfinished
@@ -301,9 +333,9 @@ def _begin(
         features, Alphabet.of((u.text for u in train), args.unit), args.units, args.layers,
         bidirectional=not args.streaming, dropout=args.dropout, seed=args.seed,
     )  # fmt: skip
-    kept = ("transcripts", "validation", "seed", "epochs", "batch_size", "learning_rate", "noise",
-            "augment")  # fmt: skip
-    transcriber.model.extras["run"] = {name: getattr(args, name) for name in kept}
+    transcriber.model.extras["run"] = {
+        name: getattr(args, name) for name in (*OF_THE_RUN, "transcripts")
+    }
     return transcriber
 
 
