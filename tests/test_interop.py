@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -629,3 +630,19 @@ def write_safetensors(file, arrays, metadata=None):
     file.write(len(text).to_bytes(8, "little") + text)
     for _, array in sorted(arrays.items()):
         file.write(array.tobytes())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+@pytest.mark.parametrize("name", ["m.keras", "m.onnx", "m.safetensors", "m.weights.h5", "f"])
+def test_a_pipe_that_nobody_writes_to_blocks_no_reader(rng, tmp_path, name):
+    pytest.importorskip("h5py")
+    pytest.importorskip("onnx")
+    path = tmp_path / name
+    if name == "f":
+        path.mkdir()
+        os.mkfifo(path / "config.json")
+    else:
+        os.mkfifo(path)
+    like = language_model(rng) if name.endswith(".h5") else None
+    with pytest.raises((ConversionError, CheckpointError), match="pipe"):
+        interop.read(path, like)

@@ -2,13 +2,17 @@
 
 import io
 import json
+import re
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_interop import everything, language_model, randomised, same_weights
 
 from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, interop
@@ -762,3 +766,129 @@ def test_live_models_of_a_fixed_length_and_norms_of_a_last_state_come_in(keras, 
     assert interop.from_keras(theirs).conversion.checked
     theirs.save(tmp_path / "m.keras")
     same_weights(interop.from_keras(tmp_path / "m.keras"), interop.from_keras(theirs))
+
+
+# ------------------------------------------------------------------- whatever Keras can write
+
+
+@st.composite
+def described_layers(draw):
+    """Settings of a row of layers, as (class, settings) of Keras'."""
+    activations = ["tanh", "sigmoid", "relu", "linear", "hard_sigmoid"]
+    sequences = True
+    row = [draw(st.sampled_from([
+        ("Embedding", {"mask_zero": True}), ("Embedding", {"mask_zero": False}), ("Masking", {}),
+        ("Dropout", {"rate": 0.2}),
+    ]))]  # fmt: skip
+
+    def gru():
+        return {
+            "units": draw(st.integers(1, 4)),
+            "use_bias": draw(st.booleans()),
+            "reset_after": draw(st.booleans()),
+            "activation": draw(st.sampled_from(activations[:3])),
+            "recurrent_activation": draw(st.sampled_from(["sigmoid", "hard_sigmoid"])),
+            "zero_output_for_mask": draw(st.sampled_from([False, False, False, True])),
+            "go_backwards": draw(st.sampled_from([False, False, True])),
+        }
+
+    for kind in draw(st.lists(st.sampled_from(
+        ["GRU", "Bidirectional", "RNN", "TimeDistributed", "LayerNormalization",
+         "SpatialDropout1D"]), min_size=1, max_size=3)):  # fmt: skip
+        if not sequences:
+            break
+        if kind in ("GRU", "Bidirectional", "RNN"):
+            sequences = draw(st.booleans())
+            row.append(
+                (
+                    kind,
+                    {
+                        "gru": gru(),
+                        "return_sequences": sequences,
+                        "merge_mode": draw(st.sampled_from(["concat", "sum", "ave", "mul"])),
+                    },
+                )
+            )
+        elif kind == "TimeDistributed":
+            row.append((kind, {"units": 3, "activation": draw(st.sampled_from(activations))}))
+        else:
+            row.append((kind, {}))
+    if sequences and draw(st.booleans()):
+        row.append((draw(st.sampled_from(["GlobalAveragePooling1D", "GlobalMaxPooling1D"])), {}))
+    row.append(
+        (
+            "Dense",
+            {"units": 2, "activation": draw(st.sampled_from([*activations, "softmax", "gelu"]))},
+        )
+    )
+    return row, draw(st.booleans()), draw(st.integers(0, 99))
+
+
+def drawn_keras(keras, row, functional, seed):
+    L, rng = keras.layers, np.random.default_rng(seed)
+    ids = row[0][0] == "Embedding"
+    made = []
+    for kind, settings_of in row:
+        s = dict(settings_of)
+        if kind == "Embedding":
+            layer = L.Embedding(7, 3, **s)
+        elif kind in ("GRU", "Bidirectional", "RNN"):
+            g, sequences = dict(s["gru"]), s["return_sequences"]
+            if kind == "GRU":
+                layer = L.GRU(return_sequences=sequences, **g)
+            elif kind == "RNN":
+                outside = {k: g.pop(k) for k in ("zero_output_for_mask", "go_backwards")}
+                layer = L.RNN(L.GRUCell(**g), return_sequences=sequences, **outside)
+            else:
+                inner = L.GRU(return_sequences=sequences, **g | {"go_backwards": False})
+                layer = L.Bidirectional(inner, merge_mode=s["merge_mode"])
+        elif kind == "TimeDistributed":
+            layer = L.TimeDistributed(L.Dense(**s))
+        elif kind == "SpatialDropout1D":
+            layer = L.SpatialDropout1D(0.2)
+        else:
+            layer = getattr(L, kind)(**s)
+        made.append(layer)
+    x = keras.Input((None,), dtype="int32") if ids else keras.Input((None, 3))
+    if functional:
+        y = x
+        for layer in made:
+            y = layer(y)
+        model = keras.Model(x, y)
+    else:
+        model = keras.Sequential([x, *made])
+    for weight in model.weights:
+        if "seed" not in weight.path:
+            weight.assign(0.6 * rng.standard_normal(weight.shape))
+    batch = rng.integers(1, 7, (4, 6)) if ids else rng.standard_normal((4, 6, 3)).astype("f")
+    batch[0, 4:] = 0
+    batch[1, 2] = 0
+    return model, batch
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not support masking")
+@settings(max_examples=30, deadline=None)
+@given(described_layers())
+def test_a_drawn_model_of_keras_is_exact_or_refused_live_and_from_its_file(drawn):
+    pytest.importorskip("h5py")
+    try:
+        import keras
+    except ImportError as error:
+        pytest.skip(f"Keras does not import: {error}")
+    theirs, x = drawn_keras(keras, *drawn)
+    y = theirs.predict(x, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save(f"{folder}/m.keras")
+        found = []
+        for source in (theirs, f"{folder}/m.keras"):
+            try:
+                found.append(interop.from_keras(source))
+            except ConversionError as error:
+                reasons = "zero_output_for_mask|masked steps|go_backwards|activation '"
+                assert re.search(reasons, str(error)), error
+                found.append(None)
+        assert (found[0] is None) == (found[1] is None)
+        for model in filter(None, found):
+            down = model._forward(x)
+            keep = slice(None) if down.mask is None else down.mask
+            assert np.abs(down.y[keep] - y[keep]).max() <= 1e-5 * max(1.0, np.abs(y).max())

@@ -12,6 +12,7 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np._intake import as_array
 from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
 from gru_np.model import Sequential
 
@@ -92,7 +93,10 @@ def optional_package(name: str) -> Any:
 
 def as_float_array(who: str, what: str, value: Any) -> Array:
     """Give weights as float32 or float64, widened exactly if they are narrower."""
-    array = np.asarray(value)
+    try:
+        array = as_array(who, value, what)
+    except (TypeError, ValueError) as error:
+        raise ConversionError(str(error)) from error
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise ConversionError(f"{who}: {what} must hold floats, got {array.dtype}")
     dtype = np.float64 if array.dtype.itemsize == 8 else np.float32

@@ -146,6 +146,7 @@ def _from_layer(source: Any, described: Mapping[str, Any], version: int, check: 
     """Make one layer of a live one."""
     entries = entries_of([dict(described)], version)
     features = _features(entries, {source.name: source}, None)
+    layer: Any
     [(layer, params)] = fill(entries, features, _live_reader({source.name: source}))
     layer.params = {name: np.ascontiguousarray(array) for name, array in params.items()}
     layer.built = True

@@ -21,6 +21,7 @@ import numpy as np
 
 from gru_np._aliases import Array, Shape
 from gru_np._checks import spell
+from gru_np._files import open_input
 from gru_np._replace import replace_file
 from gru_np.interop import layouts
 from gru_np.interop.common import (
@@ -140,9 +141,9 @@ def fill(
 def require_masks_alike(who: str, layers: list[Layer], zeroing: Sequence[str] = ()) -> None:
     """Refuse the three places where a mask means another thing there than here.
 
-    Behind a GRU which turns the sequence round, on its way to another, Keras hands the mask on as
-    it is, and ours turns it round with the sequence. Keras' largest value over time is that of
-    padding too. And its GRU can give zeros at steps that do not count.
+    Behind a GRU which turns the sequence round, on its way to another or to a mean over time,
+    Keras hands the mask on as it is, and ours turns it round with the sequence. Keras' largest
+    value over time is that of padding too. And its GRU can give zeros at steps that do not count.
     """
     turned: Layer | None = None
     masked = False
@@ -159,14 +160,14 @@ def require_masks_alike(who: str, layers: list[Layer], zeroing: Sequence[str] = 
                 f"{who}: {layer.name} has zero_output_for_mask=True, and gives zeros where the "
                 "mask leaves a step out; ours gives the state it carried"
             )
-        if masked and recurrent and turned is not None:
+        pooled = isinstance(layer, GlobalAveragePooling1D | GlobalMaxPooling1D)
+        if masked and (recurrent or pooled) and turned is not None:
             raise ConversionError(
                 f"{who}: {turned.name} has go_backwards=True, and the mask that goes on from it to "
                 f"{layer.name} is in the order of the input in Keras, in that of the output here"
             )
         if isinstance(layer, GRU) and layer.go_backwards and layer.return_sequences:
             turned = layer
-        pooled = isinstance(layer, GlobalAveragePooling1D | GlobalMaxPooling1D)
         if pooled or (recurrent and not directions(layer)[0][1].return_sequences):
             masked = False
 
@@ -203,7 +204,8 @@ def from_file(path: str, into: Sequential | None) -> Sequential:
         raise ValueError(f"{WHO}: the model given as into must be built first")
 
     def take(path: str) -> Sequential:
-        with require_package("h5py", "keras", WHO).File(path, "r") as file:
+        h5py = require_package("h5py", "keras", WHO)
+        with open_input(path) as stream, h5py.File(stream, "r") as file:
             entries = _places_in(file, into)
             assert into.input_shape is not None
             read: set[str] = set()
@@ -285,7 +287,7 @@ def _guarded(path: str, read: Callable[[str], Sequential]) -> Sequential:
 def _from_archive(path: str) -> Sequential:
     import h5py
 
-    with zipfile.ZipFile(path) as archive:
+    with open_input(path) as whole, zipfile.ZipFile(whole) as archive:
         names = [info.filename for info in archive.infolist()]
         if len(set(names)) != len(names):
             raise ConversionError(f"{WHO}: the archive holds two files of one name")

@@ -818,6 +818,9 @@ def _readings(ours: Array, theirs: Array) -> Iterator[Array]:
     if theirs.size != ours.size:
         yield theirs
         return
-    orders = {4: [(2, 0, 1, 3), (0, 1, 2, 3)], 3: [(0, 1, 2), (1, 0, 2)]}
+    orders: dict[int, list[tuple[int, ...]]] = {
+        4: [(2, 0, 1, 3), (0, 1, 2, 3)],
+        3: [(0, 1, 2), (1, 0, 2)],
+    }
     for order in orders.get(theirs.ndim, [tuple(range(theirs.ndim))]):
         yield theirs.transpose(order).reshape(ours.shape)

@@ -14,6 +14,7 @@ import numpy as np
 from gru_np import _beside, checkpoint
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np._files import read_input
 from gru_np._replace import replace_file
 from gru_np.interop.common import ConversionError, answer, parameters_of, random_batch
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
@@ -21,6 +22,8 @@ from gru_np.model import Sequential
 
 _LINE = 88  # base64 digits in a line of the file
 _MAX_CONFIG = 2**26
+# What stands in config.json beside the config of the model.
+_BESIDE = ("model_type", "gru_np_version", "extras", "text")
 
 
 def export_standalone(model: Sequential, path: Any) -> None:
@@ -216,11 +219,10 @@ def from_pretrained(folder: Any) -> Sequential:
     where = Path(os.fsdecode(folder))
     path = where / "config.json"
     try:
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ValueError(f"it must have at most {_MAX_CONFIG} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_input(path, _MAX_CONFIG))
+        beside = {key: config.pop(key, None) for key in _BESIDE}
         model = Sequential.from_config(config)
-        _beside.take(model, config.get("extras", {}), config.get("text", {}))
+        _beside.take(model, beside["extras"] or {}, beside["text"] or {})
         wanted = model.parameter_shapes()
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AssertionError,

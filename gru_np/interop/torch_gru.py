@@ -11,9 +11,9 @@ import numpy as np
 
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import require_count, require_rank, require_rate
-from gru_np._intake import as_floats, as_integers
+from gru_np._intake import as_array, as_floats, as_integers
 from gru_np.interop.layouts import NAMES
-from gru_np.interop.pytorch import TORCH_NAMES
+from gru_np.interop.pytorch_parts import TORCH_NAMES
 from gru_np.layers import GRU, Bidirectional
 from gru_np.layers.dropout import dropout_mask
 
@@ -202,7 +202,7 @@ class TorchGRU:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take all parameters by PyTorch's names."""
         own = self.state_dict()
-        arrays = {name: np.asarray(value) for name, value in state.items()}
+        arrays = {name: as_array("TorchGRU", value, name) for name, value in state.items()}
         wanted = {name: array.shape for name, array in own.items()}
         found = {name: array.shape for name, array in arrays.items()}
         if wanted != found:
