@@ -88,7 +88,8 @@ class Dataset:
                 y = None if self.y is None else self.y[rows][:, time]
                 weight = self.weight
                 if weight is not None:
-                    weight = weight[rows] if weight.ndim == 1 else weight[rows][:, time]
+                    whole = weight.ndim == 1 or weight.shape[1] == 1  # one for all time steps
+                    weight = weight[rows] if whole else weight[rows][:, time]
                 yield Batch(self.x[rows][:, time], y, weight, piece == 0, numbers)
 
 

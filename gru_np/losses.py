@@ -29,7 +29,7 @@ from gru_np._checks import require_rank, spell
 from gru_np._intake import REAL, as_array, as_floats, as_mask, as_weights
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
-from gru_np._positions import spread, to_rows
+from gru_np._positions import labels_at, spread, to_rows
 from gru_np.likelihoods import gaussian, pinball, student_t
 
 EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON] before the logarithm
@@ -137,6 +137,26 @@ class Loss(Configured):
                 f"{spell(y_true.shape)}; integer labels go with sparse_categorical_crossentropy"
             )
         return class_weights(y_true, class_weight, one_hot, K)
+
+    def require_targets(
+        self,
+        who: str,
+        y_true: Array,
+        shape: tuple[Any, ...],
+        sample_weight: Array | None,
+        masked: bool,
+    ) -> None:
+        """Raise what a call would of these targets, for predictions of this shape and any value.
+
+        `masked`: predictions will come with a mask, so that labels of padding cannot be judged.
+        """
+        if self._targets == "labels" and not masked:
+            labels_at(who, y_true, shape, sample_weight, None, self._ignore_class)
+        elif not self.per_sequence:
+            n = 0 if self._targets == "labels" else 1
+            y_pred = np.full((n, *shape[1:]), 0.5)
+            weight = None if sample_weight is None else sample_weight[:n]
+            to_rows(who, y_true[:n], y_pred, weight, None, self._targets, None, self._outputs)
 
     def each(self, t: Array, x: Array) -> Array:
         """Give l (n,) of rows t and x, as `Rows` holds them, in double precision."""

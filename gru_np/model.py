@@ -30,7 +30,7 @@ from gru_np._console import MovingLine
 from gru_np._intake import REAL, as_array, as_floats, as_weights
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, split_validation
-from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer
+from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer, Masking
 from gru_np.training import States, TrainingProgress
 
 LABELS = "names of classes become numbers by np.unique(y, return_inverse=True)[1]"
@@ -923,6 +923,7 @@ class Sequential:
         if not len(x):
             raise ValueError(f"{who}: x must have at least one row, got shape {spell(x.shape)}")
         weight = self._sample_weights(who, x, y, data[2] if len(data) == 3 else None)
+        self._require_like_training(who, x, y, weight)
         # A mean over nothing is 0, the best loss there is.
         if weight is not None and not weight.any():
             raise ValueError(f"{who}: sample_weight must not be zero everywhere")
@@ -930,6 +931,27 @@ class Sequential:
         if y is not None and ignored is not None and (y == ignored).all():
             raise ValueError(f"{who}: y must have labels other than {ignored}, which is ignored")
         return x, y, weight
+
+    def _require_like_training(
+        self, who: str, x: Array, y: Array | None, weight: Array | None
+    ) -> None:
+        """Raise what the layers and the loss would, as far as shapes and labels tell."""
+        assert self.input_shape is not None
+        ids = isinstance(self.layers[0], Embedding)
+        if x.ndim != len(self.input_shape) or (not ids and x.shape[-1] != self.input_shape[-1]):
+            raise ValueError(
+                f"{who}: x must have shape {spell(('batch', *self.input_shape[1:]))}, as for "
+                f"training, got {spell(x.shape)}"
+            )
+        shape: Shape = x.shape
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        if y is not None and None not in shape and type(self.loss) in losses.LOSSES.values():
+            masked = any(
+                isinstance(layer, Masking) or getattr(layer, "mask_zero", False)
+                for layer in self.layers
+            )
+            self.loss.require_targets(who, y, shape, weight, masked)  # type: ignore[union-attr]
 
     def _class_weights(
         self, who: str, y: Array | None, weight: Array | None, class_weight: Any

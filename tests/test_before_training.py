@@ -310,3 +310,13 @@ def test_settings_are_checked_when_they_are_given(make, error, message):
 def test_a_plateau_needs_a_rate_that_can_be_lowered(rng):
     model = network(SGD(CosineDecay(0.1, 10)))
     refused(model, rng, ReduceLROnPlateau("loss"), ValueError, "got the schedule CosineDecay")
+
+
+def test_numpy_numbers_that_a_callback_adds_can_be_logged(rng, tmp_path):
+    def add(epoch, logs):
+        logs["norm"] = np.float32(0.5)
+
+    log = tmp_path / "log.jsonl"
+    x, y = data(rng)
+    network().fit(x, y, verbose=0, callbacks=[LambdaCallback(on_epoch_end=add), JSONLogger(log)])
+    assert '"norm": 0.5' in log.read_text()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gru_np import GRU, Dense, Embedding, Sequential, checkpoint, losses, metrics
 from gru_np.callbacks import ModelCheckpoint
-from gru_np.layers import Masking, Reshape
+from gru_np.layers import Masking, Reshape, dense
 from gru_np.optimizers import SGD
 from gru_np.regularizers import L2
 
@@ -403,6 +403,17 @@ def test_a_mask_of_time_steps_counts_for_outputs_with_axes_behind_time(rng):
         (lambda x, y: (x, y, np.ones(3)), "sample_weight must have one entry for each of the 10"),
         (lambda x, y: (x, y, None, None), r"must be \(x, y\) or \(x, y, sample_weight\)"),
         (lambda x, y: x, r"must be \(x, y\) or \(x, y, sample_weight\)"),
+        (
+            lambda x, y: (x[:, :2], y),
+            r"x must have shape \(batch, 3\), as for training, got \(10, 2\)",
+        ),
+        (lambda x, y: (x[:, None], y), r"x must have shape \(batch, 3\), as for training, got"),
+        (
+            lambda x, y: (x, y + (y == 2)),
+            r"validation_data: labels must be .* 0\.\.2, got 3 at pos",
+        ),
+        (lambda x, y: (x, np.eye(3)[y]), "rows of one number a class go with categorical_cross"),
+        (lambda x, y: (x, y, np.ones((10, 3))), r"sample_weight must have shape \(10,\), got"),
     ],
 )
 def test_validation_data_without_a_meaning_is_refused_at_the_start(change, message):
@@ -419,3 +430,57 @@ def test_to_evaluate_nothing_is_refused():
     model, x, y, _ = classifier()
     with pytest.raises(ValueError, match="evaluate: x must have at least one row, got shape"):
         model.evaluate(x[:0], y[:0])
+
+
+def test_validation_labels_of_padding_are_not_judged_before_they_are_masked(rng):
+    x, y = rng.integers(1, 6, (5, 4)), rng.integers(0, 4, (5, 4))
+    x[:, 2:], y[:, 2:] = 0, 99
+    model, _ = sequence_model("labels", False)
+    model.compile(losses.SparseCategoricalCrossentropy(from_logits=True), "sgd", ["accuracy"])
+    history = model.fit(x, y, verbose=0, validation_data=(x, y)).history
+    assert np.isfinite(history["val_loss"]).all()
+    with pytest.raises(ValueError, match="y_true must hold one label a position, shape"):
+        model.fit(x, y, verbose=0, validation_data=(x, y[:, :3]))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 8)])
+def test_weights_of_rows_reach_every_piece_of_time(rng, shape):
+    # one weight a row, as (3, 1), had none left for the second piece
+    x, y, weight = rng.normal(size=(3, 8, 2)), rng.normal(size=(3, 8, 1)), rng.uniform(1, 2, shape)
+    model = Sequential([GRU(4, return_sequences=True), Dense(1)], dtype="float64", seed=0)
+    model.compile("mse", SGD(0.0), ["mae"], weighted_metrics=["mae"])
+    whole = model.evaluate(x, y, sample_weight=weight)
+    assert_close(model.evaluate(x, y, sample_weight=weight, tbptt=3), whole, "rounding")
+
+
+@pytest.mark.parametrize("ignored", [None, 0, -1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_head_whose_logits_never_exist_counts_what_the_others_do(
+    rng, ignored, weighted, monkeypatch
+):
+    # right is what the same layer gives with its logits written out
+    pytest.importorskip("numba")
+    N, F, K = 300, 40, 500
+    x, y = rng.normal(size=(N, F)), rng.integers(1, K, N)
+    if ignored is not None:
+        y[rng.random(N) < 0.4] = ignored
+    weight = rng.integers(0, 3, N) * 0.5 if weighted else None
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored)
+
+    def run():
+        def kinds():
+            return ["accuracy", metrics.Perplexity("nats", from_loss=True), "perplexity"]
+
+        model = Sequential([Dense(K)], dtype="float64", seed=0)
+        model.compile(loss, SGD(0.0), kinds(), weighted_metrics=kinds())
+        trained = model.train_on_batch(x, y, weight)
+        return trained, model.evaluate(x, y, batch_size=128, sample_weight=weight)
+
+    heads, put_off = [], dense.logits
+    monkeypatch.setattr(
+        dense, "logits", lambda *a, **k: heads.append(put_off(*a, **k)) or heads[-1]
+    )
+    found = run()
+    assert heads and None not in heads
+    monkeypatch.setattr(dense, "logits", lambda *a, **k: None)
+    assert_close(found, run(), "kernel")

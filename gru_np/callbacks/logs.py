@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gru_np import health
 from gru_np._checks import require_count
 from gru_np._schema import Count
@@ -139,6 +141,7 @@ class JSONLogger(Callback):
             "seconds": round(time.perf_counter() - self._began, 3),
         }
         for name, value in numbers.items():
+            value = value.item() if isinstance(value, np.generic) else value
             entry[name] = None if isinstance(value, float) and not math.isfinite(value) else value
         with open(self.filename, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry, allow_nan=False) + "\n")
