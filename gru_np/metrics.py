@@ -21,7 +21,7 @@ import numpy as np
 from gru_np import losses
 from gru_np._aliases import Array
 from gru_np._checks import require_count
-from gru_np._intake import as_array
+from gru_np._intake import as_array, as_weights
 from gru_np._logits import Counts
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import Rows, to_rows
@@ -186,7 +186,64 @@ class CategoricalAccuracy(Metric):
         return rows.y_pred.argmax(axis=-1) == rows.y_true.argmax(axis=-1)
 
 
-class BinaryAccuracy(Metric):
+class _Elementwise(Metric):
+    """What is counted output by output, so that each output may have a weight of its own."""
+
+    def update(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        loss: Any = None,
+    ) -> None:
+        """Take in a batch; see `Metric.update`. Weights may have y_pred's shape, too."""
+        if sample_weight is not None:
+            who = type(self).__name__
+            y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+            sample_weight = as_weights(who, sample_weight)
+            if y_true.shape == y_pred.shape == sample_weight.shape:
+                y_true, y_pred = y_true[..., None], y_pred[..., None]
+        super().update(y_true, y_pred, sample_weight, mask, loss)
+
+
+class Accuracy(_Elementwise):
+    """How often predictions equal the targets, the mean over the last axis: Keras' class.
+
+        v = mean_k [ x_k = y_k ]
+
+    Parameters
+    ----------
+    name : str
+
+    Notes
+    -----
+    Predictions are compared as they are, so they must be labels, not probabilities. The string
+    "accuracy" means another metric: that of the loss, or the one that the shapes tell
+    (`AccuracyByShape`); in Keras too.
+
+    Examples
+    --------
+    >>> from gru_np.metrics import Accuracy
+    >>> metric = Accuracy()
+    >>> metric.update([1, 2, 3, 4], [0, 2, 3, 4])
+    >>> metric.result()
+    0.75
+    >>> metric.reset()
+    >>> metric.update([[1, 2], [3, 4]], [[1, 0], [3, 0]], sample_weight=[[5, 1], [3, 1]])
+    >>> metric.result()
+    0.8
+    """
+
+    def __init__(self, name: str = "accuracy"):
+        super().__init__(name)
+
+    def _each(self, rows: Rows) -> Array:
+        hits: Array = rows.y_pred == rows.y_true
+        return hits.mean(axis=-1)
+
+
+class BinaryAccuracy(_Elementwise):
     """How often yes-or-no answers are right, the mean over the last axis.
 
         v = mean_k [ [x_k > threshold] = y_k ]
@@ -230,8 +287,8 @@ class BinaryAccuracy(Metric):
         return hits.mean(axis=-1)
 
 
-class Accuracy(BinaryAccuracy):
-    """Accuracy, of the kind that the shapes of a batch tell, as Keras does it.
+class AccuracyByShape(BinaryAccuracy):
+    """Accuracy of the kind that the shapes of a batch tell: what "accuracy" means, as in Keras.
 
         y_pred has 1 on its last axis, or is (B,)                      `BinaryAccuracy`
         else y_true lacks y_pred's last axis, or has 1 there           `SparseCategoricalAccuracy`
@@ -249,8 +306,8 @@ class Accuracy(BinaryAccuracy):
 
     Examples
     --------
-    >>> from gru_np.metrics import Accuracy
-    >>> metric = Accuracy()
+    >>> from gru_np import metrics
+    >>> metric = metrics.get("accuracy")
     >>> metric.update([0, 1], [[0.9, 0.1], [0.8, 0.2]])
     >>> metric.result()
     0.5
@@ -507,8 +564,9 @@ def _error(rows: Rows) -> Array:
 
 METRICS: dict[str, type[Metric]] = {
     "Accuracy": Accuracy,
-    "accuracy": Accuracy,
-    "acc": Accuracy,
+    "AccuracyByShape": AccuracyByShape,
+    "accuracy": AccuracyByShape,
+    "acc": AccuracyByShape,
     "SparseCategoricalAccuracy": SparseCategoricalAccuracy,
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
     "CategoricalAccuracy": CategoricalAccuracy,
@@ -542,8 +600,9 @@ def get(identifier: Any, loss: losses.Loss | None = None) -> Metric:
         A metric asked for by name goes by that name in logs: "mae" stays "mae".
     loss : Loss, optional
         What the model minimises. For a categorical loss "accuracy" is of its kind, else the shapes
-        tell (see `Accuracy`); "perplexity" takes over the value of a plain cross-entropy; and
-        whether predictions are logits, each metric that was not told knows from here.
+        tell (see `AccuracyByShape`; the class `Accuracy` is another metric); "perplexity" takes
+        over the value of a plain cross-entropy; and whether predictions are logits, each metric
+        that was not told knows from here.
 
     Examples
     --------
@@ -555,13 +614,15 @@ def get(identifier: Any, loss: losses.Loss | None = None) -> Metric:
         ...
     ValueError: unknown metric 'acuracy'; did you mean 'accuracy'?
     """
+    if isinstance(identifier, str) and identifier == "Accuracy":
+        identifier = "accuracy"  # a name; the class of that name is another metric
     metric = resolve("metric", identifier, METRICS, Metric)
     if not isinstance(identifier, str):
         metric.know(loss)
         return metric
     sparse = isinstance(loss, losses.SparseCategoricalCrossentropy)
     categorical = isinstance(loss, losses.CategoricalCrossentropy)
-    if isinstance(metric, Accuracy) and (sparse or categorical):
+    if isinstance(metric, AccuracyByShape) and (sparse or categorical):
         metric = SparseCategoricalAccuracy() if sparse else CategoricalAccuracy()
     if isinstance(metric, Perplexity):
         metric.from_loss = (sparse or categorical) and (

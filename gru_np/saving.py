@@ -175,7 +175,7 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
             model.compile(
                 losses.get(training["loss"]),
                 optimizers.get(training["optimizer"]),
-                training["metrics"],
+                _metrics(training),
                 weighted_metrics=training.get("weighted_metrics"),  # none in older files
             )
             _restore_optimizer(model, training, of_training)
@@ -253,6 +253,15 @@ def _require_same_run(training: dict[str, Any], callbacks: list[Any], steps: int
             f"fit: to resume, data, batch_size and tbptt must be those of the saved run, "
             f"{training['steps']} batches an epoch; got {steps}"
         )
+
+
+def _metrics(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the descriptions of the metrics; "Accuracy" had another meaning in older files."""
+    described = training["metrics"]
+    if "weighted_metrics" in training:
+        return list(described)
+    new = {"class_name": "AccuracyByShape"}
+    return [one | new if one["class_name"] == "Accuracy" else one for one in described]
 
 
 def _restore_optimizer(model: Any, training: dict[str, Any], arrays: dict[str, Array]) -> None:

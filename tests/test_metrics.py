@@ -10,7 +10,7 @@ from golden_training import case_id, golden, maker, require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_np import losses, metrics
+from gru_np import losses, metrics, saving
 
 B, T, K = 7, 5, 4
 CASES = golden()["metrics"]
@@ -228,7 +228,7 @@ def test_accuracy_is_of_the_kind_of_a_categorical_loss():
     dense = metrics.get("acc", losses.get("categorical_crossentropy"))
     assert isinstance(dense, metrics.CategoricalAccuracy)
     assert (sparse.name, dense.name) == ("accuracy", "acc")
-    assert isinstance(metrics.get("accuracy", losses.get("mse")), metrics.Accuracy)
+    assert isinstance(metrics.get("accuracy", losses.get("mse")), metrics.AccuracyByShape)
 
 
 # --------------------------------------------------------------------------------------- by name
@@ -261,3 +261,71 @@ def test_mean_is_weighted_by_counts_and_skips_nothing_seen():
     mean.add(np.nan, 0)
     mean.add(6.0)
     assert mean.result() == 3.0
+
+
+# ------------------------------------------------- what Keras counts output by output
+
+
+def test_the_class_accuracy_is_equality_and_the_name_is_of_the_loss():
+    """Values: Keras 3.15, metrics.Accuracy and compile(metrics=["Accuracy"])."""
+    metric = metrics.Accuracy()
+    metric.update([[1], [2], [3], [4]], [[0], [2], [3], [4]])
+    assert metric.result() == 0.75
+    metric.reset()
+    metric.update([[1], [2], [3], [4]], [[0], [2], [3], [4]], sample_weight=[1, 1, 0, 0])
+    assert metric.result() == 0.5
+    metric.reset()
+    metric.update([1, 2, 3], [[1], [2], [4]])
+    assert metric.result() == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="Accuracy: y_true must have the shape of y_pred"):
+        metric.update([0, 1], [[0.9, 0.1], [0.8, 0.2]])
+    for name in ("accuracy", "acc", "Accuracy"):
+        assert type(metrics.get(name)) is metrics.AccuracyByShape
+        sparse = metrics.get(name, losses.get("sparse_categorical_crossentropy"))
+        assert type(sparse) is metrics.SparseCategoricalAccuracy
+    for identifier in (metrics.Accuracy, metrics.serialize(metrics.Accuracy())):
+        assert type(metrics.get(identifier)) is metrics.Accuracy
+    described = metrics.serialize(metrics.AccuracyByShape())
+    assert type(metrics.get(described)) is metrics.AccuracyByShape
+
+
+@pytest.mark.parametrize(
+    ("weight", "right"),
+    [
+        ([1, 3], 0.5833333), ([[1], [3]], 0.5833333), ([[1, 2, 3], [4, 5, 6]], 0.4761905),
+    ],
+)  # fmt: skip
+def test_each_output_may_have_a_weight_of_its_own(weight, right):
+    """Values: Keras 3.15, BinaryAccuracy and Accuracy with these weights."""
+    y_true, y_pred = np.array([[1, 0, 1], [0, 1, 1]]), np.array([[0.9, 0.8, 0.3], [0.2, 0.6, 0.1]])
+    metric, equal = metrics.BinaryAccuracy(), metrics.Accuracy()
+    metric.update(y_true, y_pred, sample_weight=weight)
+    equal.update(y_true, y_pred > 0.5, sample_weight=weight)
+    assert metric.result() == equal.result() == pytest.approx(right)
+
+
+def test_weights_of_outputs_over_time_and_a_mask(rng):
+    y_true, y_pred, weight = (
+        rng.integers(0, 2, (2, 4, 3)),
+        rng.random((2, 4, 3)),
+        rng.random((2, 4, 3)),
+    )
+    mask = rng.random((2, 4)) > 0.4
+    metric = metrics.BinaryAccuracy()
+    metric.update(y_true, y_pred, sample_weight=weight, mask=mask)
+    hits = (y_pred > 0.5) == y_true
+    right = (hits * weight)[mask].sum() / weight[mask].sum()
+    assert metric.result() == pytest.approx(right)
+    # one accuracy a position is one, so a weight for each class has no place: Keras fails too
+    with pytest.raises(ValueError, match="CategoricalAccuracy: sample_weight must have shape"):
+        metrics.CategoricalAccuracy().update(y_true, y_pred, sample_weight=weight)
+
+
+def test_older_files_mean_by_accuracy_what_the_shapes_tell():
+    """As files were written when the class Accuracy was what AccuracyByShape is now."""
+    old = {"class_name": "Accuracy", "config": {"name": "accuracy"}}
+    mae = metrics.serialize(metrics.MeanAbsoluteError())
+    found = [metrics.get(one) for one in saving._metrics({"metrics": [old, mae]})]
+    assert [type(m) for m in found] == [metrics.AccuracyByShape, metrics.MeanAbsoluteError]
+    now = saving._metrics({"metrics": [old, mae], "weighted_metrics": []})
+    assert type(metrics.get(now[0])) is metrics.Accuracy
