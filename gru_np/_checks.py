@@ -84,9 +84,9 @@ def require_count(who: str, what: str, value: Any, least: int = 1) -> int:
 
 
 def require_rate(who: str, what: str, value: Any) -> float:
-    """Give the value as a float in [0, 1), or raise."""
+    """Give the probability as a float in [0, 1], or raise."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{who}: {what} must be a number, got {value!r}")
-    if not 0 <= value < 1:
-        raise ValueError(f"{who}: {what} must be in [0, 1), got {value}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{who}: {what} must be in [0, 1], got {value}")
     return float(value)

@@ -143,10 +143,11 @@ def of_model(model: Sequential, x: Any, y: Any, seed: int) -> Subject:
 
     value, dy, saved = forward(arrays)
     gradients: dict[str, Array | None] = dict(model._backward(dy, saved))
-    # A training step has no use for the gradients by the input and the initial states.
+    # A training step has no use for the gradients by the input, the initial states and what is
+    # fixed.
     for layer, keep in zip(reversed(model.layers), reversed(saved), strict=True):
         dy, of_layer = layer.backward(dy, keep)
-        for name in _state_names(layer):
+        for name in (*layer.fixed, *_state_names(layer)):
             gradients[f"{layer.name}/{name}"] = of_layer.get(name)
     gradients["x"] = dy
     return Subject(

@@ -6,7 +6,8 @@
 
 A layer takes them as `kernel_constraint=`, `recurrent_constraint=`, `bias_constraint=` or
 `embeddings_constraint=`. Axes are counted on Keras' matrices, (inputs, units): `axis=0` makes a
-column of what goes into one unit. A bias is one column.
+column of what goes into one unit. A bias is one column; the
+two of a GRU are the rows of one array, as they are in Keras.
 """
 
 from typing import Any

@@ -276,7 +276,7 @@ class Sequential:
             for a, b, c, d in rows
         ]
         rule = "-" * len(lines[0])
-        trainable = sum(layer.count_params() for layer in self.layers if layer.trainable)
+        trainable = sum(array.size for array in self._trainable().values())
         total = self.count_params()
         lines = [f'Model "{self.name}", {self.dtype}', rule, lines[0], rule, *lines[1:], rule]
         lines.append(
@@ -779,7 +779,11 @@ class Sequential:
         for layer, keep in zip(reversed(self.layers), reversed(saved), strict=True):
             dy, of_layer = layer.backward(dy, keep)
             if layer.trainable:
-                gradients |= {f"{layer.name}/{name}": of_layer[name] for name in layer.params}
+                gradients |= {
+                    f"{layer.name}/{name}": of_layer[name]
+                    for name in layer.params
+                    if name not in layer.fixed
+                }
                 if layer.is_penalised:
                     for name, of_penalty in layer.penalty()[1].items():
                         gradients[f"{layer.name}/{name}"] = of_layer[name] + of_penalty
@@ -831,6 +835,7 @@ class Sequential:
             for layer in self.layers
             if layer.trainable
             for name, array in layer.params.items()
+            if name not in layer.fixed
         }
 
     # -------------------------------------------------------------------------- loss and metrics

@@ -10,8 +10,9 @@ Before each update, in this order:
     g ← g c / max(c, |(g_1, g_2, ...)|)             c = global_clipnorm, the norm of all gradients
     p ← p - η λ p                                   λ = weight_decay
 
-At most one kind of clipping is on. Weight decay is decoupled from the gradient for every optimiser,
-as in Keras and in arXiv:1711.05101 (its algorithm 2, with the decay scaled by the learning rate).
+At most one kind of clipping is on. Both biases of a GRU count as one array because they are one
+variable in Keras. Weight decay is decoupled from the gradient for every optimiser, as in Keras and
+in arXiv:1711.05101 (its algorithm 2, with the decay scaled by the learning rate).
 
 Defaults and the place of ε are Keras 3's. Where PyTorch puts ε elsewhere,
 `epsilon_placement="torch"` does as PyTorch does.
@@ -21,6 +22,7 @@ Parameters are updated in place; scalars are Python floats, so float32 stays flo
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -180,10 +182,12 @@ class Optimizer(Configured):
                 )
         rate = self.learning_rate_now()
         if not self._apply_compiled(params, grads, rate):
-            global_scale = _scale_to(self.global_clipnorm, grads.values())
-            for name, g in grads.items():
+            scales = self._scales(
+                grads, [_norm(g) for g in grads.values()] if self._by_norm else []
+            )
+            for (name, g), scale in zip(grads.items(), scales, strict=True):
                 p = params[name]
-                g = self._clipped(g.astype(p.dtype, copy=False), global_scale)
+                g = self._clipped(g.astype(p.dtype, copy=False), scale)
                 if self._decays(name):
                     # p ← p - η λ p
                     p -= p * (rate * self.weight_decay)  # type: ignore[operator]
@@ -197,10 +201,26 @@ class Optimizer(Configured):
     def _decays(self, name: str) -> bool:
         return bool(self.weight_decay) and not any(word in name for word in self.no_decay)
 
-    def _clipped(self, g: Array, global_scale: float) -> Array:
+    @property
+    def _by_norm(self) -> bool:
+        return self.clipnorm is not None or self.global_clipnorm is not None
+
+    def _scales(self, names: Iterable[str], norms: list[float]) -> list[float]:
+        """Give what to multiply each gradient by; the norms are needed where `_by_norm` says so."""
+        names = list(names)
+        if self.clipnorm is not None:
+            of_variable: dict[str, float] = {}
+            variables = [re.sub(r"\bb_(ih|hh)$", "b", name) for name in names]
+            for variable, norm in zip(variables, norms, strict=True):
+                of_variable[variable] = math.hypot(of_variable.get(variable, 0.0), norm)
+            return [_scale_from(self.clipnorm, of_variable[variable]) for variable in variables]
+        if self.global_clipnorm is not None:
+            return [_scale_from(self.global_clipnorm, math.hypot(*norms))] * len(names)
+        return [1.0] * len(names)
+
+    def _clipped(self, g: Array, scale: float) -> Array:
         if self.clipvalue is not None:
             return np.clip(g, -self.clipvalue, self.clipvalue)
-        scale = _scale_to(self.clipnorm, [g]) if self.clipnorm is not None else global_scale
         return g if scale == 1 else g * scale
 
     def _update(self, name: str, p: Array, g: Array, rate: float) -> None:
@@ -247,14 +267,8 @@ def _words(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(word) for word in words)
 
 
-def _scale_to(bound: float | None, arrays: Iterable[Array]) -> float:
-    """Give what to multiply by so that the norm of all arrays together is at most the bound."""
-    if bound is None:
-        return 1.0
-    return _scale_from(bound, math.hypot(*(_norm(a) for a in arrays)))
-
-
 def _scale_from(bound: float, norm: float) -> float:
+    """Give what to multiply by so that a norm is at most the bound."""
     # A norm of NaN or infinity gives NaN: better seen than clipped away.
     return 1.0 if norm <= bound else bound / norm if math.isfinite(norm) else math.nan
 
@@ -414,7 +428,7 @@ class RMSprop(Optimizer):
     def _update(self, name: str, p: Array, g: Array, rate: float) -> None:
         rho, v = self.rho, self._kept("velocity", name, p)
         # v ← ρ v + (1 - ρ) g²
-        d = g * g
+        d = np.multiply(g, g, out=np.empty_like(p))  # an array, too, of what has no axes
         d *= 1 - rho
         v *= rho
         v += d
@@ -481,7 +495,7 @@ def adam_update(
     >>> p, m, v
     (array([0.9]), array([1.]), array([1.]))
     """
-    work = g - m
+    work = np.subtract(g, m, out=np.empty_like(p))  # an array, too, of what has no axes
     work *= 1 - beta_1
     m += work
     np.multiply(g, g, out=work)
@@ -607,11 +621,8 @@ class Adam(Optimizer):
         gradients = grads.flat if isinstance(grads, Together) else grads.values()
         scales: list[float] | None = None
         decays: list[float] | None = None
-        if self.clipnorm is not None:
-            scales = [_scale_from(self.clipnorm, norm) for norm in averages.norms(gradients)]
-        elif self.global_clipnorm is not None:
-            norm = math.hypot(*averages.norms(gradients))
-            scales = [_scale_from(self.global_clipnorm, norm)] * len(arrays)
+        if self._by_norm:
+            scales = self._scales(grads, list(averages.norms(gradients)))
         if self.weight_decay:
             decays = [rate * self.weight_decay if self._decays(name) else 0.0 for name in grads]
         step_size, epsilon = self._step_size_and_epsilon(rate)

@@ -41,11 +41,11 @@ POSITION = {
     "loss": DESCRIBED, "optimizer": DESCRIBED, "iterations": Count, "metrics": list[DESCRIBED],
     "epoch": Count, "batch": Count, "steps": Count | None, "has_states": bool,
     "trackers": list[dict[str, float]], "callbacks": list[DESCRIBED], "history": DESCRIBED,
-    "weighted_metrics": list[DESCRIBED],
+    "weighted_metrics": list[DESCRIBED], "fixed": list[str],
     "arrays": dict[str, list[Count]],
 }  # fmt: skip
 CALLBACK = {"class": str, "state": DESCRIBED}
-ADDED = ("text", "weighted_metrics")  # files of earlier versions do not have them
+ADDED = ("text", "weighted_metrics", "fixed")  # files of earlier versions do not have them
 
 
 def require_own_path(who: str, path: Any) -> None:
@@ -138,6 +138,7 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         "loss": losses.serialize(model.loss),
         "optimizer": optimizers.serialize(optimizer),
         "iterations": optimizer.iterations,
+        "fixed": _fixed(model),
         "metrics": [metrics.serialize(metric) for metric in model.metrics],
         "weighted_metrics": [metrics.serialize(metric) for metric in model.weighted_metrics],
         "epoch": progress.epoch,
@@ -197,6 +198,12 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
     with _reading(path):
         training = config["training"]
         _require_same_run(training, callbacks, steps)
+        if training.get("fixed", []) != _fixed(model):
+            raise ValueError(
+                f"fit: to resume, {', '.join(_fixed(model))} must be fixed in the saved run as "
+                "here, and that one trained both biases of GRU(reset_after=False); load the file "
+                "and call fit without resume"
+            )
         model.take_parameters(weights)
         model.seed = int(config["model"]["seed"])
         _restore_optimizer(model, training, of_training)
@@ -255,6 +262,11 @@ def _require_same_run(training: dict[str, Any], callbacks: list[Any], steps: int
         )
 
 
+def _fixed(model: Any) -> list[str]:
+    """Name the parameters that training leaves as they are."""
+    return [f"{layer.name}/{name}" for layer in model.layers for name in layer.fixed]
+
+
 def _metrics(training: dict[str, Any]) -> list[dict[str, Any]]:
     """Give the descriptions of the metrics; "Accuracy" had another meaning in older files."""
     described = training["metrics"]
@@ -269,6 +281,9 @@ def _restore_optimizer(model: Any, training: dict[str, Any], arrays: dict[str, A
     model.optimizer = optimizers.get(training["optimizer"])
     model.optimizer.iterations = int(training["iterations"])
     model.optimizer.state = _below(arrays, "optimizer/")
+    for name in _fixed(model):  # in older files these trained
+        for key in [key for key in model.optimizer.state if key.endswith(f"/{name}")]:
+            del model.optimizer.state[key]
 
 
 def _require_finite(weights: dict[str, Array]) -> None:

@@ -47,10 +47,12 @@ class SmallStep:
             for layer, of_layer in zip(reversed(layers), self.kernel.gradients, strict=True)
             if layer.trainable
             for name, gradient in zip(PARAMETERS[type(layer)], of_layer, strict=True)
-            if name in layer.params
+            if name in layer.params and name not in layer.fixed
         ]
         self.gradients: Gradients = (
-            Together(named, self.kernel.flat) if all(self.trainable) else dict(named)
+            Together(named, self.kernel.flat)
+            if all(self.trainable) and not any(layer.fixed for layer in layers)
+            else dict(named)
         )
 
     def __reduce__(self) -> Any:

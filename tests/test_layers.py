@@ -262,7 +262,7 @@ def test_standard_initial_values_are_keras_own(rng):
         (lambda: GRU(0), "units must be at least 1, got 0"),
         (lambda: GRU(2.5), "units must be an integer, got 2.5"),
         (lambda: GRU(2, activation="tahn"), "did you mean 'tanh'"),
-        (lambda: GRU(2, dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
+        (lambda: GRU(2, dropout=1.5), r"dropout must be in \[0, 1\], got 1.5"),
         (lambda: GRU(4)(np.array([[["a"]]])), "x must be numbers"),
         (lambda: Dense(4, activation="gelu"), "activation must be one of"),
         (lambda: Embedding(4, 2, weights=np.ones((2, 4))), r"\(4, 2\), got \(2, 4\)"),
@@ -356,3 +356,51 @@ def test_an_argument_that_does_not_exist_is_named_with_its_layer():
         TypeError, match=r"Dense: there is no argument 'input_shape'; the first batch"
     ):
         Dense(4, input_shape=(3,))
+
+
+# ------------------------------------------------------------------------- dropout at its ends
+
+
+def test_dropout_of_everything_gives_zeros_as_in_keras(rng):
+    x = rng.standard_normal((2, 5, 3))
+    layer = Dropout(1.0)
+    y, saved = layer.forward(x, training=True)
+    assert not y.any() and not layer.backward(x, saved)[0].any()
+    np.testing.assert_array_equal(layer(x), x)
+    ids = np.array([[1, 2]])
+    assert not Embedding(3, 4, dropout=1.0).forward(ids, training=True)[0].any()
+    blind = GRU(4, dropout=1.0, seed=0)
+    np.testing.assert_array_equal(
+        blind.forward(x, training=True)[0], blind.forward(-x, training=True)[0]
+    )
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"rate must be in \[0, 1\]"):
+            Dropout(wrong)
+    with pytest.raises(ValueError, match=r"zoneout must be in \[0, 1\)"):
+        GRU(4, zoneout=1.0)  # a state that never changes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (3, TypeError, "noise_shape must be a tuple of sizes and None, got 3"),
+        ("ab", TypeError, "noise_shape must be a tuple of sizes and None, got 'ab'"),
+        ((None, 1.5), TypeError, r"noise_shape\[1\] must be an integer, got 1.5"),
+        ((1, -2), ValueError, r"noise_shape\[1\] must be at least 1, got -2"),
+        ((0, None), ValueError, r"noise_shape\[0\] must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_noise_shape_is_refused_at_construction(wrong, error, message):
+    """Keras refuses the same."""
+    with pytest.raises(error, match=message):
+        Dropout(0.5, noise_shape=wrong)
+
+
+def test_a_noise_shape_that_does_not_fit_x_is_refused(rng):
+    for shape in ((None, 1), (None, 2, None), (3, None, None)):
+        with pytest.raises(
+            ValueError, match=r"noise_shape must have None, 1 or its size .* \(2, 5"
+        ):
+            Dropout(0.5, noise_shape=shape).forward(np.ones((2, 5, 3)), training=True)
+    y = Dropout(0.5, noise_shape=[2, None, 1], seed=0).forward(np.ones((2, 5, 3)), training=True)[0]
+    assert (y == y[..., :1]).all()

@@ -353,3 +353,33 @@ def test_gradients_that_fit_no_parameter_are_refused(rng):
         optimizers.SGD().apply(params, {"gru/x": np.zeros(2)})
     with pytest.raises(ValueError, match=r"gradient of 'gru/W' must have shape \(3, 2\), got"):
         optimizers.SGD().apply(params, {"gru/W": np.zeros((2, 3))})
+
+
+@pytest.mark.parametrize("clip", ["none", "clipvalue", "clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (optimizers.SGD, {"momentum": 0.9}), (optimizers.RMSprop, {}),
+        (optimizers.RMSprop, {"centered": True, "momentum": 0.9}), (optimizers.Adam, {}),
+        (optimizers.Adam, {"amsgrad": True, "weight_decay": 0.1}),
+    ],
+)  # fmt: skip
+def test_a_parameter_without_axes_is_updated_as_one_with_one(cls, settings, clip):
+    settings = settings | ({} if clip == "none" else {clip: 0.1})
+    point, row = {"w": np.array(2.0)}, {"w": np.array([2.0])}
+    of_point, of_row = cls(**settings), cls(**settings)
+    for g in (0.5, -1.0, 0.25):
+        of_point.apply(point, {"w": np.array(g)})
+        of_row.apply(row, {"w": np.array([g])})
+    assert point["w"].shape == () and point["w"] == row["w"][0] != 2.0
+    assert all(array.shape == () for array in of_point.state.values())
+
+
+def test_both_biases_of_a_gru_are_clipped_as_one_variable():
+    """As Keras, whose bias is one array of two rows."""
+    params = {name: np.zeros(1) for name in ("gru/b_ih", "gru/b_hh", "gru_1/b_ih", "a/b", "a/W")}
+    grads = {"gru/b_ih": 3.0, "gru/b_hh": 4.0, "gru_1/b_ih": 3.0, "a/b": 0.5, "a/W": 4.0}
+    for optimizer in (optimizers.SGD(1.0, clipnorm=1.0), optimizers.SGD(1.0, clipnorm=1.0)):
+        optimizer.apply(params, {name: np.array([g]) for name, g in grads.items()})
+    steps = {name: round(float(-p[0]) / 2, 12) for name, p in params.items()}
+    assert steps == {"gru/b_ih": 0.6, "gru/b_hh": 0.8, "gru_1/b_ih": 1.0, "a/b": 0.5, "a/W": 1.0}

@@ -41,11 +41,20 @@ class Rule(NamedTuple):
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     out_first: bool = False  # constraints count axes on Keras' matrix, the transpose
+    below: str | None = None  # the parameter that is the next row of Keras' array
 
-    def constrained(self, array: Array) -> Array:
-        """Give what becomes of the parameter after a step."""
-        assert self.constraint is not None
-        return self.constraint(array.T).T if self.out_first else self.constraint(array)
+    def constrain(self, params: dict[str, Array], name: str) -> None:
+        """Make the parameter, and the one below it, obey the constraint, in place."""
+        if self.constraint is None or name not in params:
+            return
+        array = params[name]
+        if self.below is not None:
+            rows = [array, params[self.below]]
+            array[...], params[self.below][...] = self.constraint(np.stack(rows))
+        elif self.out_first:
+            array[...] = self.constraint(array.T).T
+        else:
+            array[...] = self.constraint(array)
 
 
 def _plain(value: Any) -> Any:
@@ -166,6 +175,11 @@ class Layer:
         """Say which parameters have a regularizer or a constraint."""
         return {}
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Name the parameters that training leaves as they are."""
+        return ()
+
     @cached_property
     def _active_rules(self) -> dict[str, Rule]:
         """The rules that say something, found once: most layers have none, and pay nothing."""
@@ -193,8 +207,7 @@ class Layer:
     def constrain(self) -> None:
         """Make the parameters obey their constraints, in place; called after each step."""
         for name, rule in self._active_rules.items():
-            if rule.constraint is not None and name in self.params:
-                self.params[name][...] = rule.constrained(self.params[name])
+            rule.constrain(self.params, name)
 
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments, ready for JSON."""

@@ -96,9 +96,16 @@ class Bidirectional(Layer):
         """Give the rules of both directions."""
         return {
             f"{direction}/{name}": rule
+            if rule.below is None
+            else rule._replace(below=f"{direction}/{rule.below}")
             for direction, layer in self._directions()
             for name, rule in layer.rules().items()
         }
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Name what training leaves as it is, of both directions."""
+        return tuple(f"{way}/{name}" for way, layer in self._directions() for name in layer.fixed)
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """Give the parameters of both directions."""

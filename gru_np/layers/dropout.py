@@ -5,16 +5,28 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array, Generator, Gradients, Shape
-from gru_np._checks import require_rate
+from gru_np._checks import require_count, require_rate, spell
 from gru_np._intake import as_floats
 from gru_np.layers.base import Layer
 
 
 def dropout_mask(rng: Generator | None, shape: tuple[int, ...], rate: float, dtype: Any) -> Array:
     """Draw 0 with probability `rate`, else 1 / (1 - rate), so that the mean stays 1."""
+    if rate == 1:
+        return np.zeros(shape, dtype)
     rng = rng or np.random.default_rng()
     keep = rng.random(shape, dtype=np.float32) >= rate
     return keep * np.dtype(dtype).type(1 / (1 - rate))
+
+
+def _noise_shape(given: Any) -> tuple[int | None, ...]:
+    """Give the shape of a mask as a tuple of sizes and None, or raise."""
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"Dropout: noise_shape must be a tuple of sizes and None, got {given!r}")
+    return tuple(
+        size if size is None else require_count("Dropout", f"noise_shape[{i}]", size)
+        for i, size in enumerate(given)
+    )
 
 
 class Dropout(Layer):
@@ -23,7 +35,7 @@ class Dropout(Layer):
     Parameters
     ----------
     rate : float
-        Probability of a zero, in [0, 1).
+        Probability of a zero, in [0, 1]; at 1 all is zero, as in Keras.
     noise_shape : tuple, optional
         Shape of m, with 1 where it is shared and None where it follows the input: (None, 1, None)
         drops the same features at every time step.
@@ -48,7 +60,7 @@ class Dropout(Layer):
     ):
         super().__init__(**common)
         self.rate = require_rate("Dropout", "rate", rate)
-        self.noise_shape = noise_shape
+        self.noise_shape = None if noise_shape is None else _noise_shape(noise_shape)
 
     def forward(
         self,
@@ -61,19 +73,23 @@ class Dropout(Layer):
         x = as_floats(self.name, x)
         if not training or self.rate == 0:
             return x, None
-        if self.noise_shape is not None and len(self.noise_shape) != x.ndim:
-            raise ValueError(
-                f"{self.name}: noise_shape must have one entry for each of the {x.ndim} axes "
-                f"of x, got {self.noise_shape}"
-            )
-        shape = tuple(
-            size if fixed is None else fixed
-            for size, fixed in zip(x.shape, self.noise_shape or x.shape, strict=True)
-        )
+        shape = self._shape_of_mask(x.shape)
         if rng is None and self.seed is not None:
             rng = np.random.default_rng(self.seed)
         m = dropout_mask(rng, shape, self.rate, x.real.dtype)
         return x * m, m
+
+    def _shape_of_mask(self, of_x: tuple[int, ...]) -> tuple[int, ...]:
+        if self.noise_shape is None:
+            return of_x
+        if len(self.noise_shape) == len(of_x):
+            pairs = list(zip(of_x, self.noise_shape, strict=True))
+            if all(fixed in (None, 1, size) for size, fixed in pairs):
+                return tuple(size if fixed is None else fixed for size, fixed in pairs)
+        raise ValueError(
+            f"{self.name}: noise_shape must have None, 1 or its size for each axis of x, which is "
+            f"{spell(of_x)}, got {spell(self.noise_shape)}"
+        )
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Send the gradient through the same mask."""

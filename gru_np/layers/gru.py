@@ -20,6 +20,7 @@ from gru_np._checks import (
     require_sequence,
 )
 from gru_np._intake import as_floats, as_mask
+from gru_np._named import require_number
 from gru_np.layers.base import Layer, Parameter, Rule
 from gru_np.layers.dropout import dropout_mask
 
@@ -85,14 +86,25 @@ class _Recurrent(Layer):
         self.bias_constraint = constraints.get(bias_constraint)
 
     def rules(self) -> dict[str, Rule]:
-        """Give the rules of the kernel, the recurrent kernel and both biases."""
+        """Give the rules of the kernel, the recurrent kernel and the biases that train.
+
+        Where both do they are rows of one array in Keras, which a constraint sees as a whole.
+        """
         bias = Rule(self.bias_regularizer, self.bias_constraint)
+        if not self.reset_after:
+            both = {"b_ih": bias}
+        else:
+            both = {"b_ih": bias._replace(below="b_hh"), "b_hh": bias._replace(constraint=None)}
         return {
             "W_ih": Rule(self.kernel_regularizer, self.kernel_constraint, out_first=True),
             "W_hh": Rule(self.recurrent_regularizer, self.recurrent_constraint, out_first=True),
-            "b_ih": bias,
-            "b_hh": bias,
+            **both,
         }
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Name b_hh where it only adds to b_ih, with the reset before the product."""
+        return ("b_hh",) if self.use_bias and not self.reset_after else ()
 
     @property
     def random(self) -> bool:
@@ -108,7 +120,8 @@ class _Recurrent(Layer):
         }
         if self.use_bias:
             for name in ("b_ih", "b_hh"):
-                parameters[name] = Parameter((3 * H,), self.bias_initializer)
+                begin = "zeros" if name in self.fixed else self.bias_initializer
+                parameters[name] = Parameter((3 * H,), begin)
         return parameters
 
     def _weights(self) -> tuple[Array, Array, Array | None, Array | None]:
@@ -192,7 +205,9 @@ class GRU(_Recurrent):
         Begin each batch with the last state of the one before; see `reset_states`.
     reset_after : bool
         Apply the reset gate after the product with W_hn (cuDNN, PyTorch, Keras) or before it
-        (Cho 2014). The weights of one do not serve the other.
+        (Cho 2014). The weights of one do not serve the other. Before it, both biases are added
+        where one would do: then, as in Keras, one trains, b_ih, and b_hh stays as it is, zero
+        unless a file says otherwise.
     unroll : bool
         Accepted because Keras scripts give it; there is nothing to unroll.
     zoneout : float
@@ -206,7 +221,8 @@ class GRU(_Recurrent):
     kernel_regularizer, recurrent_regularizer, bias_regularizer : str or Regularizer, optional
         Penalties of W_ih, of W_hh and of each bias; see `gru_np.regularizers`.
     kernel_constraint, recurrent_constraint, bias_constraint : str or Constraint, optional
-        What they obey after each step of the optimiser; see `gru_np.constraints`.
+        What they obey after each step of the optimiser; see `gru_np.constraints`. Two biases
+        obey as the rows of one array (2, 3H), as in Keras.
     seed, name, trainable
         As for every layer.
 
@@ -270,7 +286,7 @@ class GRU(_Recurrent):
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.unroll = unroll
-        self.zoneout = require_rate("GRU", "zoneout", zoneout)
+        self.zoneout = require_number("GRU", "zoneout", zoneout, high=1.0, open_=")")
         self.layer_norm = layer_norm
         self.learn_initial_state = learn_initial_state
         if layer_norm and not reset_after:
