@@ -84,20 +84,28 @@ rate = number(0, 1, ")")  # of dropout, of a momentum
 
 def output(text: str) -> str:
     """Give the path of a file that can be written, or say now why not, rather than after hours."""
-    reason = None
-    if not text or "\0" in text:
-        reason = f"must name a file, got {_short(text)}"
-    elif text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(text).is_dir():
-        reason = f"must name a file, got the folder {text}"
-    elif not Path(text).absolute().parent.is_dir():
-        reason = f"must be in a folder that exists, got {text}"
-    elif Path(text).exists() and not Path(text).is_file():
-        reason = f"must name a regular file, got {text}"
-    elif not os.access(text if Path(text).exists() else Path(text).absolute().parent, os.W_OK):
-        reason = f"must be a file that can be written, got {text}"
-    if reason is not None:
-        raise argparse.ArgumentTypeError(reason)
+    try:
+        reason = _no_output(text)
+    except (OSError, ValueError) as error:  # too long a name; a NUL character
+        reason = f"be a path, got {_short(text)} ({getattr(error, 'strerror', None) or error})"
+    if reason:
+        raise argparse.ArgumentTypeError(f"must {reason}")
     return text
+
+
+def _no_output(text: str) -> str:
+    """Say what is wrong with a path to write to, nothing if it is right."""
+    path = Path(text)
+    folder = path.absolute().parent
+    if text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir():
+        return f"name a file, got the folder {text or "''"}"
+    if not folder.is_dir():
+        return f"be in a folder that exists, got {text}"
+    if path.exists() and not path.is_file():
+        return f"name a regular file, got {text}"
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        return f"be a file that can be written, got {text}"
+    return ""
 
 
 def take_run(path: str, run: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:

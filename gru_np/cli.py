@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         args = build_parser().parse(argv)
     except OptionError as error:
-        _console.remark(str(error))
+        _complain(str(error))
         return 2
     try:
         return args.run(args) or 0
@@ -55,8 +55,14 @@ def _run(argv: Sequence[str] | None) -> int:
         reason, status = str(error), 1
     except KeyboardInterrupt:
         return 130
-    _console.remark(f"gru-np {args.command}: {reason}")
+    _complain(f"gru-np {args.command}: {reason}")
     return status
+
+
+def _complain(sentence: str) -> None:
+    """Write one line, whatever names and settings in it hold: line ends, signs for the terminal."""
+    plain = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    _console.remark("".join(plain))
 
 
 def build_parser() -> Parser:

@@ -7,10 +7,13 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -545,6 +548,8 @@ def test_a_checkpoint_with_braces_in_its_name_is_that_file(book, tmp_path, capsy
         (["gradcheck", "--method", "magic"], "invalid choice: 'magic'"),
         (["export", "{model}", "{folder}/no/m.py"], "must be in a folder that exists"),
         (["trian"], "invalid choice: 'trian'"),
+        (["next", "the", "--checkpoint", "a\n\x1b[2Jb"], "a\\n\\x1b[2Jb: there is no such file"),
+        (["train", "--best", "9" * 5000], "--best must be a path, got 999"),
         ([], "required: COMMAND"),
     ],
 )
@@ -567,3 +572,26 @@ def test_a_machine_without_enough_memory_is_no_traceback(trained, capsys, monkey
     assert cli.main(["next", "the", "--checkpoint", str(trained[0])]) == 1
     expected = "gru-np next: there is not enough memory; Unable to allocate 9 GiB\n"
     assert capsys.readouterr().err == expected
+
+
+# ------------------------------------------------------------------------- what the README says
+
+README = Path(__file__).parent.parent / "README.md"
+COMMANDS = re.findall(r"^gru-np .*$|(?<=`)gru-np [^`]+(?=`)", README.read_text("utf-8"), re.M)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_is_one(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line.replace("\n", " "), comments=True)[1:]
+    if words[-1] != "--help":
+        try:
+            cli.build_parser().parse(words)
+        except cli.OptionError as error:  # prose may name a command without its arguments
+            assert "are required" in str(error)
+
+
+def test_the_readme_names_every_extra():
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra in project["optional-dependencies"]:
+        assert f"`{extra}`" in README.read_text("utf-8")
