@@ -98,7 +98,7 @@ def _no_output(text: str) -> str:
     path = Path(text)
     folder = path.absolute().parent
     if text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir():
-        return f"name a file, got the folder {text or "''"}"
+        return f"name a file, got the folder {text!r}"
     if not folder.is_dir():
         return f"be in a folder that exists, got {text}"
     if path.exists() and not path.is_file():

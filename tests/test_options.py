@@ -56,9 +56,14 @@ def test_a_place_to_write_to_is_looked_at_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     assert _options.output(str(tmp_path / "file"))
     bad = {
-        "": "must name a file", "x" * 5000: "must be a path", "a\0b": "must be a path", f"{tmp_path}/file/": "got the folder", str(tmp_path): "got the",
-        f"{tmp_path}/no/file": "in a folder that exists", os.devnull: "must name a regular file",
-    }  # fmt: skip
+        "": "must name a file",
+        "x" * 5000: "must be a path",
+        "a\0b": "must be a path",
+        f"{tmp_path}/file/": "got the folder",
+        str(tmp_path): "got the folder",
+        f"{tmp_path}/no/file": "in a folder that exists",
+        os.devnull: "must name a regular file",
+    }
     for path, sentence in bad.items():
         with pytest.raises(argparse.ArgumentTypeError, match=sentence):
             _options.output(path)
