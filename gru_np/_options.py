@@ -86,8 +86,8 @@ def output(text: str) -> str:
     """Give the path of a file that can be written, or say now why not, rather than after hours."""
     try:
         reason = _no_output(text)
-    except (OSError, ValueError) as error:  # too long a name; a NUL character
-        reason = f"be a path, got {_short(text)} ({getattr(error, 'strerror', None) or error})"
+    except OSError as error:  # too long a name
+        reason = f"be a path, got {_short(text)} ({error.strerror})"
     if reason:
         raise argparse.ArgumentTypeError(f"must {reason}")
     return text
@@ -95,6 +95,8 @@ def output(text: str) -> str:
 
 def _no_output(text: str) -> str:
     """Say what is wrong with a path to write to, nothing if it is right."""
+    if "\0" in text:
+        return f"be a path, got {text!r}"
     path = Path(text)
     folder = path.absolute().parent
     if text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or path.is_dir():
