@@ -69,9 +69,11 @@ def of_layer(layer: Layer, x: Any, mask: Any, initial_state: Any, seed: int) -> 
         arrays["x"] = x
     state_names = _state_names(layer)
     arrays |= _initial_states(layer, state_names, len(x), initial_state, rng)
+    carried = layer.state
 
     def forward(point: Gradients) -> tuple[Any, Any]:
         layer.params = {name: point[name] for name in layer.params}
+        layer.state = carried  # the same beginning every time
         options: dict[str, Any] = {"mask": mask, "training": True}
         if state_names:
             options["initial_state"] = _pack([point[name] for name in state_names])
@@ -132,8 +134,11 @@ def of_model(model: Sequential, x: Any, y: Any, seed: int) -> Subject:
         state_names.append([f"{layer.name}/{name}" for name in _state_names(layer)])
         arrays |= _initial_states(layer, state_names[-1], len(x), None, rng)
 
+    carried = [layer.state for layer in model.layers]
+
     def forward(point: Gradients) -> tuple[Any, Any, list[Any]]:
-        for layer in model.layers:
+        for layer, state in zip(model.layers, carried, strict=True):
+            layer.state = state  # the same beginning every time
             layer.params = {name: point[f"{layer.name}/{name}"] for name in layer.params}
         states = [_pack([point[name] for name in names]) for names in state_names]
         # The same seed every time, so the same dropout masks.

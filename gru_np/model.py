@@ -4,9 +4,13 @@ A batch goes down once and comes back once: forward through the layers, the loss
 together), backward in reverse order, the optimiser's step. Notation: B batch, T time.
 """
 
+import copy
 import math
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +34,12 @@ from gru_np._console import MovingLine
 from gru_np._intake import REAL, as_array, as_floats, as_weights
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, split_validation
-from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer, Masking
+from gru_np.layers import Bidirectional, Dense, Embedding, Layer, Masking
+from gru_np.layers.base import is_just, takes
 from gru_np.training import States, TrainingProgress
+
+_entrance = threading.Lock()  # to what stands below
+_in_fit: "weakref.WeakSet[Sequential]" = weakref.WeakSet()  # models that train just now
 
 LABELS = "names of classes become numbers by np.unique(y, return_inverse=True)[1]"
 
@@ -107,6 +115,9 @@ class Sequential:
         self.seed = require_count("Sequential", "seed", seed, least=0)
         self.name = name
         self.layers: list[Layer] = []
+        self._known: list[Layer] = []  # `layers` as they were when last looked at
+        self._trained: list[Layer] | None = None  # those that the optimiser's state is of
+        self._calls = 0  # of `model(x, training=True)`
         self.input_shape: Shape | None = None
         self.loss: losses.Loss | None = None
         self.optimizer: Any = None
@@ -159,47 +170,70 @@ class Sequential:
 
     def add(self, layer: Layer) -> None:
         """Put a layer at the end."""
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential: layers must be gru_np layers, got {layer!r}")
-        if any(layer is other for other in self.layers):
-            raise ValueError(
-                f"Sequential: {layer.name} is in the model already; each place needs a layer of "
-                "its own"
-            )
-        _require_one_array(self.layers[-1:])
-        taken = {other.name for other in self.layers}
-        base, number = layer.name, 1
-        while layer.name in taken:
-            layer.name, number = f"{base}_{number}", number + 1
-        if isinstance(layer, Dense) and layer.tied is None and layer.tied_to is not None:
-            named = [other for other in self.layers if other.name == layer.tied_to]
-            if not named or not isinstance(named[0], Embedding):
-                raise ValueError(
-                    f"Sequential: {layer.name} is tied to {layer.tied_to!r}, and no Embedding of "
-                    "that name comes before it"
-                )
-            layer.tie(named[0])
+        _admit(layer, self.layers)
         self.layers.append(layer)
+        self._look_at_layers()
+
+    def pop(self) -> Layer:
+        """Take the last layer out of the model, and give it."""
+        if not self.layers:
+            raise ValueError("pop: the model has no layers")
+        return self.layers.pop()
+
+    def _look_at_layers(self) -> None:
+        """Take in what was done to `layers`, by `add` or by hand, as if it had been so before."""
+        if self._known == self.layers:
+            return
+        for i, layer in enumerate(self.layers):
+            _admit(layer, self.layers[:i])
+        begins_anew = self._known[:1] != self.layers[:1] and not all(
+            layer.built for layer in self.layers[:1]
+        )
+        if begins_anew or not self._fits_together():
+            self.input_shape = None  # `build` looks again, and says what is wrong
+        self._known = list(self.layers)
+        self._compiled, self._small = {}, {}
+
+    def _fits_together(self) -> bool:
+        shape: Any = self.input_shape
+        try:
+            for layer in self.layers if shape is not None else ():
+                _require_fitting(layer, shape)
+                shape = layer.output_shape(shape)
+        except ValueError:
+            return False
+        return True
 
     @property
     def built(self) -> bool:
-        """Whether the parameters exist."""
-        return self.input_shape is not None
+        """Whether every layer has its parameters."""
+        self._look_at_layers()
+        return self.input_shape is not None and all(layer.built for layer in self.layers)
 
     def build(self, input_shape: Shape) -> None:
-        """Draw all parameters for inputs of this shape (batch axis first, as None)."""
+        """Draw the parameters that are yet to be, for inputs of this shape (batch axis as None).
+
+        A layer that was put into a built model begins as it would in a new one.
+        """
+        self._look_at_layers()
         _require_one_array(self.layers[:-1])
+        again = self.input_shape is not None
         rng = np.random.default_rng(self.seed)
-        shape: Shape = tuple(input_shape)
+        shape: Any = tuple(input_shape)
         for layer in self.layers:
+            _require_fitting(layer, shape)
             if not layer.built:
                 layer.build(shape, self.dtype, rng)
+                layer.built = True
+            elif again:
+                copy.copy(layer).build(shape, self.dtype, rng)  # what it took, for those behind
             shape = layer.output_shape(shape)
         self.input_shape = (None, *(None if isinstance(n, str) else n for n in input_shape[1:]))
 
     @property
     def params(self) -> dict[str, Array]:
         """Every parameter as "layer/parameter"; the arrays themselves, not copies."""
+        self._look_at_layers()
         return {
             f"{layer.name}/{name}": array
             for layer in self.layers
@@ -209,7 +243,7 @@ class Sequential:
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Give the shape of every parameter, without drawing any."""
         shapes: dict[str, tuple[int, ...]] = {}
-        shape = self.input_shape
+        shape: Any = self.input_shape
         if shape is None:
             return shapes
         for layer in self.layers:
@@ -259,13 +293,14 @@ class Sequential:
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print a table of the layers: output shapes, parameters, bytes."""
         rows = [("Layer", "Output shape", "Params", "Bytes")]
-        shape: Shape | None = self.input_shape
+        self._look_at_layers()
+        shape: Any = self.input_shape
         for layer in self.layers:
             shape = None if shape is None else layer.output_shape(shape)
             rows.append(
                 (
                     f"{layer.name} ({type(layer).__name__})",
-                    "unknown until built" if shape is None else spell(shape),
+                    _spell_shapes(shape),
                     f"{layer.count_params():,}",
                     f"{sum(array.nbytes for array in layer.params.values()):,}",
                 )
@@ -407,7 +442,7 @@ class Sequential:
             raise ValueError("compile: each metric must be an object of its own, got one twice")
         self.metrics, self.weighted_metrics = plain, weighted
         self.loss, self.optimizer = found, chosen
-        self.progress = TrainingProgress()
+        self.progress, self._trained = TrainingProgress(), None
 
     def fit(
         self,
@@ -419,7 +454,7 @@ class Sequential:
         callbacks: Callback | Iterable[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
-        shuffle: bool | str = True,
+        shuffle: bool | str | None = None,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
@@ -443,9 +478,11 @@ class Sequential:
             Share of the last rows to keep for validation.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
             What to validate on after each epoch, as `evaluate` does.
-        shuffle : bool or "by_length"
+        shuffle : bool or "by_length", optional
             Draw a new order of the rows for each epoch; "by_length" one in which rows with like
-            numbers of real steps share a batch, so that little padding is run.
+            numbers of real steps share a batch, so that little padding is run. If not given it is
+            done unless a layer is stateful, whose rows must stay where they are; Keras shuffles
+            those too unless told not to.
         class_weight : dict of int to float, optional
             Weight of the samples of each class, or of the time steps; of those trained on, never of
             validation data. See `gru_np.losses.class_weights`.
@@ -459,18 +496,38 @@ class Sequential:
             the gradient there. States begin anew with each batch of rows.
         resume : str or path, optional
             A file that `save` or `ModelCheckpoint` wrote during training. Weights, optimiser,
-            callbacks and position are taken from it, and the run ends with the very bits of a run
-            that was never interrupted, given the same data and settings.
+            callbacks, carried states and position are taken from it, and the run ends with the
+            very bits of a run that was never interrupted, given the same data and settings. A file
+            saved when no `fit` was under way knows no callbacks: those given begin anew.
 
         Returns
         -------
         History
-            The numbers of every epoch.
+            The numbers of every epoch, and of one that was stopped before its end.
+
+        Raises
+        ------
+        RuntimeError
+            The model is in a `fit` already, of another thread or of a callback's caller.
+
+        Notes
+        -----
+        A model goes on where it stands: four fits of one epoch, also with saving and loading in
+        between, end with the bits of one fit of four, orders of rows and dropout included.
+        Stateful layers go on from batch to batch, epoch to epoch and fit to fit until
+        `reset_states`; validation begins with what they carry and leaves it as it was.
         """
         self._require_compiled("fit")
         batch_size = _batch_size("fit", batch_size)
         if isinstance(shuffle, str):
             require_choice("fit", "shuffle", shuffle, ["by_length"])
+        stateful = [layer.name for layer in self.layers if layer.stateful]
+        if stateful and shuffle:
+            raise ValueError(
+                f"fit: shuffle must be off with a stateful layer, whose rows go on from batch to "
+                f"batch, got {shuffle!r} and {', '.join(stateful)}; leave it out"
+            )
+        shuffle = not stateful if shuffle is None else shuffle
         epochs = require_count("fit", "epochs", epochs, least=0)
         if tbptt is not None:
             tbptt = require_count("fit", "tbptt", tbptt)
@@ -486,16 +543,34 @@ class Sequential:
             validation_data = self._held_out(validation_data)
         if class_weight is not None:  # of the rows that are left for training
             weight = self._class_weights("fit", y, weight, class_weight)
+        if stateful:
+            _require_whole_batches(batch_size, x, validation_data)
+        watchers = [History(), *_callbacks(callbacks)]
         data = Dataset(x, y, weight, batch_size, tbptt)
+        with self._in_fit():
+            return self._fit(data, epochs, verbose, watchers, validation_data, shuffle,
+                             initial_epoch, resume)  # fmt: skip
 
+    def _fit(
+        self,
+        data: Dataset,
+        epochs: int,
+        verbose: Any,
+        watchers: list[Any],
+        validation_data: Any,
+        shuffle: bool | str,
+        initial_epoch: int,
+        resume: Any,
+    ) -> History:
+        """Train, all arguments of `fit` having been looked at."""
+        x, history = data.x, watchers[0]
+        self._ensure_built(x)
         in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
-        history = History()
-        watchers = [history, *_callbacks(callbacks)]
-        self.progress = TrainingProgress(epoch=initial_epoch, steps=len(data))
+        passes = self.progress.passes + (self.progress.batch > 0)
+        self.progress = TrainingProgress(
+            initial_epoch, steps=len(data), passes=max(passes, initial_epoch)
+        )
         self.stop_training = False
-        if resume is not None:
-            saving.restore_training(self, resume, watchers, len(data))
-        self.history, self.callbacks = history, []
         level = (1 if _console.is_terminal() else 2) if verbose == "auto" else int(verbose)
         line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
         tell = CallbackList(
@@ -503,23 +578,43 @@ class Sequential:
             self,
             {"epochs": epochs, "steps": len(data), "verbose": level},
         )
-
         names = self.log_names()
         if validation_data is not None:
             names += [f"val_{name}" for name in names]
+        tell("reset_state")
+        if resume is not None:
+            saving.restore_training(self, resume, watchers, len(data))
+        self.history, self.callbacks = history, []
         try:
             tell.require(names)
             self.callbacks = watchers
             tell("on_train_begin", {})
             tell.require(names)  # once more: a file has to hold the state of all callbacks
-            with kernels.chosen_for(*training.work(self.layers, x, batch_size, epochs)):
-                training.run(self, data, epochs, shuffle, validation_data, tell, line)
-            tell("on_train_end", {})
+            with kernels.chosen_for(*training.work(self.layers, x, data.batch_size, epochs)):
+                logs = training.run(self, data, epochs, shuffle, validation_data, tell, line)
+            tell("on_train_end", logs)
         except BaseException:
             tell("on_train_error")
             raise
-        self.callbacks = []
+        finally:
+            self.callbacks = []
         return history
+
+    @contextmanager
+    def _in_fit(self) -> Iterator[None]:
+        """Keep all others out while this model trains."""
+        with _entrance:
+            if self in _in_fit:
+                raise RuntimeError(
+                    "fit: the model is in a fit already, of another thread or of the callback that "
+                    "asks; wait until that one has ended, or train a copy, copy.deepcopy(model)"
+                )
+            _in_fit.add(self)
+        try:
+            yield
+        finally:
+            with _entrance:
+                _in_fit.discard(self)
 
     def _train_step(
         self,
@@ -533,16 +628,23 @@ class Sequential:
 
         `rows` are the numbers of the batch's rows in the user's arrays.
         """
+        carried = [layer.state for layer in self.layers]
+        self._match_optimizer()
         small = small_steps.find(self._small, self.layers, self.loss, x)
         if small is not None and weight is None and y is not None:
             value, logits, saved, after = small.run(x, y, states)
             down, gradients = Pass(logits, None, saved, after), small.gradients
         else:
-            down = self._forward(x, training=True, states=states, fused=True)
+            rng = None
+            if any(layer.random for layer in self.layers):
+                # Dropout is a pure function of the seed and the step, so a resumed run repeats it.
+                rng = np.random.default_rng([self.seed, 1, self.optimizer.iterations])
+            down = self._forward(x, training=True, states=states, fused=True, rng=rng)
             value, dy = self._loss_and_gradient(down, y, weight)
             gradients = self._backward(dy, down.saved)
         norm = health.gradient_norm(gradients)
         if not math.isfinite(float(value) + norm):
+            self._put_states(carried)
             where = f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}"
             kept = "the weights are those before this step"
             found = health.blame_data(self.layers, x, y, weight, down.mask)
@@ -567,6 +669,15 @@ class Sequential:
             if layer.trainable:
                 layer.constrain()
         return down.states
+
+    def _match_optimizer(self) -> None:
+        """Drop what the optimiser keeps of layers that are no longer in the model."""
+        if self._trained is not None and self._trained != self.layers:
+            new = {layer.name for layer in self.layers if layer not in self._trained}
+            for key in [k for k in self.optimizer.state if k.split("/")[1] in new]:
+                del self.optimizer.state[key]
+        if self._trained != self.layers:
+            self._trained = list(self.layers)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None
@@ -637,15 +748,16 @@ class Sequential:
         states: States | None = None
         data = Dataset(x, y, weight, batch_size, tbptt)
         line = MovingLine(title, len(data), sys.stderr, delay=2) if title else None
-        for number, batch in enumerate(data.batches(), start=1):
-            down = self._forward(
-                batch.x, states=None if batch.fresh else states, fused=True, inference=True
-            )
-            value, _ = self._loss_and_gradient(down, batch.y, batch.weight)
-            self._track(value, down, batch.y, batch.weight)
-            states = None if tbptt is None else down.states
-            if line is not None:
-                line.move_to(number)
+        with self._states_kept():
+            for number, batch in enumerate(data.batches(), start=1):
+                down = self._forward(
+                    batch.x, states=None if batch.fresh else states, fused=True, inference=True
+                )
+                value, _ = self._loss_and_gradient(down, batch.y, batch.weight)
+                self._track(value, down, batch.y, batch.weight)
+                states = None if tbptt is None else down.states
+                if line is not None:
+                    line.move_to(number)
         if line is not None:
             line.close()
         logs = self._logs()
@@ -670,10 +782,18 @@ class Sequential:
         return np.concatenate(outputs)
 
     def __call__(self, x: Any, training: bool = False) -> Array:
-        """Compute the output for one batch."""
+        """Compute the output for one batch; states that layers carry stay as they were.
+
+        With `training=True` every call draws its own dropout masks, from the model's seed.
+        """
         x = self._inputs("call", x)
         self._ensure_built(x)
-        return self._forward(x, training=training, inference=True).y
+        rng = None
+        if training:
+            rng = np.random.default_rng([self.seed, 3, self._calls])
+            self._calls += 1
+        with self._states_kept():
+            return self._forward(x, training=training, inference=True, rng=rng).y
 
     def step(
         self, x: Any, state: States | None = None, logits: bool = False
@@ -701,8 +821,9 @@ class Sequential:
             What `predict` gives for this time step of a sequence fed so far.
         state : list
         """
-        if state is not None and logits in self._compiled:
-            done = self._compiled[logits].again(x, state)
+        compiled = self._compiled.get(logits)
+        if state is not None and compiled is not None and compiled.all == self.layers:
+            done = compiled.again(x, state)
             if done is not None:
                 return done
         x = self._inputs("step", x)
@@ -721,7 +842,7 @@ class Sequential:
         y: Array = x
         for layer, before in zip(self.layers, states, strict=True):
             if logits and layer is self.layers[-1] and isinstance(layer, Dense):
-                y, new = layer.forward(y, activate=False)[0], None
+                y, new = _logits(layer, y), None
             else:
                 y, new = layer.step(y, before)
             after.append(new)
@@ -729,11 +850,33 @@ class Sequential:
 
     def _compiled_step(self, logits: bool, begins: bool) -> streaming.CompiledStep | None:
         """Give the step in one compiled call, if there is one; weights are read as it begins."""
-        if begins or logits not in self._compiled:
+        compiled = self._compiled.get(logits)  # another thread may clear them at any time
+        if begins or compiled is None:
             if not streaming.compiles(self.layers):
                 return None
-            self._compiled[logits] = streaming.CompiledStep(self.layers, logits)
-        return self._compiled[logits]
+            compiled = self._compiled[logits] = streaming.CompiledStep(self.layers, logits)
+        return compiled
+
+    # --------------------------------------------------------------------- what layers carry
+
+    def reset_states(self) -> None:
+        """Forget what stateful layers carry from batch to batch: the next begins a sequence."""
+        for layer in self.layers:
+            layer.reset_states()
+
+    @contextmanager
+    def _states_kept(self) -> Iterator[None]:
+        """Leave what layers carry as it was, whatever runs inside."""
+        before = [layer.state for layer in self.layers]
+        try:
+            yield
+        finally:
+            self._put_states(before)
+
+    def _put_states(self, states: list[Any]) -> None:
+        for layer, state in zip(self.layers, states, strict=True):
+            if layer.state is not state:
+                layer.state = state
 
     # ---------------------------------------------------------------- one way down, one way back
 
@@ -748,18 +891,16 @@ class Sequential:
     ) -> Pass:
         """Run the layers; `fused` leaves the last activation to the loss where it can take it.
 
-        After `inference` there can be no way back, and less is kept.
+        After `inference` there can be no way back, and less is kept. `rng` draws what is random
+        in training.
         """
-        if training and rng is None and any(layer.random for layer in self.layers):
-            # Dropout is a pure function of the seed and the step, so a resumed run repeats it.
-            rng = np.random.default_rng([self.seed, 1, self.optimizer.iterations])
         y, mask = x, None
         saved: list[Any] = []
         after: States = []
         last = self._fused_layer() if fused else None
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {"mask": mask, "training": training, "rng": rng}
-            if inference and isinstance(layer, GRU | Bidirectional | Dense):
+            if inference and takes(layer.forward, "inference"):
                 options["inference"] = True
             if states is not None and states[i] is not None:
                 options["initial_state"] = states[i]
@@ -769,7 +910,7 @@ class Sequential:
             mask = layer.compute_mask(y, mask)
             y = y_next
             saved.append(keep)
-            after.append(layer.last_state(keep) if isinstance(layer, GRU) else None)
+            after.append(layer.last_state(keep))
         return Pass(y, mask, saved, after)
 
     def _backward(self, dy: Any, saved: list[Any]) -> Gradients:
@@ -808,9 +949,10 @@ class Sequential:
         """Give the last layer if the loss can take the place of its activation, else None."""
         last = self.layers[-1] if self.layers else None
         fuses = (
-            isinstance(last, Dense)
+            is_just(last, Dense)
             and self.loss is not None
             and self.loss.fused_with is not None
+            and takes(type(self.loss).__call__, "from_logits")
             and (last.activation or "linear") == self.loss.fused_with
         )
         return last if fuses else None  # type: ignore[return-value]
@@ -818,14 +960,19 @@ class Sequential:
     def compute_loss(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """Give the loss of one batch, without training, in the precision of its arrays."""
         self._require_compiled("compute_loss")
-        down = self._forward(self._inputs("compute_loss", x), fused=True)
-        return self._loss_and_gradient(down, self._targets("compute_loss", y), sample_weight)[0]
+        x, y = self._inputs("compute_loss", x), self._targets("compute_loss", y)
+        self._ensure_built(x)
+        with self._states_kept():
+            down = self._forward(x, fused=True)
+        return self._loss_and_gradient(down, y, sample_weight)[0]
 
     def compute_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, Gradients]:
         """Give the loss of one batch and its gradient by every trainable parameter."""
         self._require_compiled("compute_gradients")
-        down = self._forward(self._inputs("compute_gradients", x), fused=True)
-        y = self._targets("compute_gradients", y)
+        x, y = self._inputs("compute_gradients", x), self._targets("compute_gradients", y)
+        self._ensure_built(x)
+        with self._states_kept():
+            down = self._forward(x, fused=True)
         value, dy = self._loss_and_gradient(down, y, sample_weight)
         return value, self._backward(dy, down.saved)
 
@@ -1021,6 +1168,71 @@ def _as_list(given: Any) -> list[Any]:
     """Give metrics as a list, be it one or none."""
     one = given is not None and not isinstance(given, list | tuple)
     return [given] if one else list(given or ())
+
+
+def _admit(layer: Any, before: list[Layer]) -> None:
+    """Make a layer ready to stand behind these, with a name and ties of its own, or raise."""
+    if not isinstance(layer, Layer):
+        raise TypeError(f"Sequential: layers must be gru_np layers, got {layer!r}")
+    if any(layer is other for other in before):
+        raise ValueError(
+            f"Sequential: {layer.name} is in the model already; each place needs a layer of its own"
+        )
+    _require_one_array(before[-1:])
+    taken = {other.name for other in before}
+    base, number = layer.name, 1
+    while layer.name in taken:
+        layer.name, number = f"{base}_{number}", number + 1
+    if isinstance(layer, Dense) and layer.tied_to is not None:
+        named = [other for other in before if other is layer.tied]
+        named = named or [other for other in before if other.name == layer.tied_to]
+        if not named or not isinstance(named[0], Embedding):
+            raise ValueError(
+                f"Sequential: {layer.name} is tied to {layer.tied_to!r}, and no Embedding of that "
+                "name comes before it"
+            )
+        layer.tie(named[0])
+
+
+def _require_fitting(layer: Layer, shape: Shape) -> None:
+    """Raise unless a layer that has its arrays can take inputs of this shape."""
+    for name, parameter in layer.parameters(shape).items() if layer.built else ():
+        found = layer.params[name].shape if name in layer.params else ()
+        if found != parameter.shape:
+            raise ValueError(
+                f"Sequential: {layer.name} has {name} {spell(found)}, and what comes before it "
+                f"needs {spell(parameter.shape)}; put a new layer in its place"
+            )
+
+
+def _require_whole_batches(batch_size: int, x: Array, validation_data: Any) -> None:
+    """Raise unless all batches have the rows of the first, as stateful layers need."""
+    rows = min(batch_size, len(x))
+    held_out = None if validation_data is None else validation_data[0]
+    for what, array in (("x", x), ("the x of validation_data", held_out)):
+        if array is not None and len(array) % rows:
+            raise ValueError(
+                f"fit: a stateful layer carries the {rows} rows of a batch into the next, so "
+                f"{what} must have a multiple of {rows} rows, got {len(array)}"
+            )
+
+
+def _logits(last: Dense, x: Array) -> Array:
+    """Give what a last layer computes short of its activation."""
+    if takes(last.forward, "activate"):
+        return last.forward(x, activate=False)[0]
+    if (last.activation or "linear") != "linear":
+        raise ValueError(
+            f"step: logits need a last layer whose forward takes activate=False, and "
+            f"{last.name} ({type(last).__name__}) has a forward of its own without it"
+        )
+    return last.forward(x)[0]
+
+
+def _spell_shapes(shape: Any) -> str:
+    if shape is None:
+        return "unknown until built"
+    return ", ".join(map(spell, shape)) if isinstance(shape, list) else spell(shape)
 
 
 def _require_one_array(layers: Iterable[Layer]) -> None:

@@ -41,11 +41,13 @@ POSITION = {
     "loss": DESCRIBED, "optimizer": DESCRIBED, "iterations": Count, "metrics": list[DESCRIBED],
     "epoch": Count, "batch": Count, "steps": Count | None, "has_states": bool,
     "trackers": list[dict[str, float]], "callbacks": list[DESCRIBED], "history": DESCRIBED,
-    "weighted_metrics": list[DESCRIBED], "fixed": list[str],
+    "weighted_metrics": list[DESCRIBED], "fixed": list[str], "passes": Count,
+    "carried": list[str | list[str] | None],  # for each layer, the names of its state's arrays
     "arrays": dict[str, list[Count]],
 }  # fmt: skip
 CALLBACK = {"class": str, "state": DESCRIBED}
-ADDED = ("text", "weighted_metrics", "fixed")  # files of earlier versions do not have them
+# Files of earlier versions do not have them.
+ADDED = ("text", "weighted_metrics", "fixed", "passes", "carried")
 
 
 def require_own_path(who: str, path: Any) -> None:
@@ -128,6 +130,16 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     for i, state in enumerate(progress.states or []):
         if state is not None:
             arrays[f"states/{i}"] = state
+    carried = []
+    for i, layer in enumerate(model.layers):
+        state, named = layer.state, {}
+        if isinstance(state, list | tuple):
+            named = {f"carried/{i}/{j}": one for j, one in enumerate(state)}
+        elif state is not None:
+            named = {f"carried/{i}": state}
+        present = [name for name, one in named.items() if one is not None]
+        arrays |= {name: np.asarray(named[name], model.dtype) for name in present}
+        carried.append(list(named) if isinstance(state, list | tuple) else [*named, None][0])
     callbacks = []
     for i, callback in enumerate(model.callbacks):
         state = callback.get_state()
@@ -144,6 +156,8 @@ def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         "epoch": progress.epoch,
         "batch": progress.batch,
         "steps": progress.steps,
+        "passes": progress.passes,
+        "carried": carried,
         "has_states": progress.states is not None,
         "trackers": [tracker.get_state() for tracker in model.trackers()],
         "callbacks": callbacks,
@@ -180,6 +194,7 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
                 weighted_metrics=training.get("weighted_metrics"),  # none in older files
             )
             _restore_optimizer(model, training, of_training)
+            _restore_position(model, training, of_training)
             model.history.set_state(training["history"])
     return model
 
@@ -207,14 +222,10 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
         model.take_parameters(weights)
         model.seed = int(config["model"]["seed"])
         _restore_optimizer(model, training, of_training)
-
-        progress = model.progress
-        progress.epoch, progress.batch = int(training["epoch"]), int(training["batch"])
-        progress.states = None
-        if training["has_states"]:
-            progress.states = [of_training.get(f"states/{i}") for i in range(len(model.layers))]
-        for tracker, state in zip(model.trackers(), training["trackers"], strict=True):
-            tracker.set_state(state)
+        _restore_position(model, training, of_training)
+        if not training["callbacks"]:
+            callbacks[0].set_state(training["history"])
+            return
         for i, (callback, entry) in enumerate(zip(callbacks, training["callbacks"], strict=True)):
             who = f"the state of {entry['class']}"
             require_fields(who, entry["state"], callback.state_kinds)
@@ -250,7 +261,8 @@ def _require_same_run(training: dict[str, Any], callbacks: list[Any], steps: int
         [c["class"] for c in training["callbacks"]],
         [type(c).__name__ for c in callbacks],
     )
-    if saved != here:
+    # A file that was saved when no `fit` was under way has none.
+    if saved and saved != here:
         raise ValueError(
             f"fit: to resume, callbacks must be those of the saved run, {', '.join(saved)}; "
             f"got {', '.join(here)}"
@@ -284,6 +296,24 @@ def _restore_optimizer(model: Any, training: dict[str, Any], arrays: dict[str, A
     for name in _fixed(model):  # in older files these trained
         for key in [key for key in model.optimizer.state if key.endswith(f"/{name}")]:
             del model.optimizer.state[key]
+
+
+def _restore_position(model: Any, training: dict[str, Any], arrays: dict[str, Array]) -> None:
+    progress = model.progress
+    progress.epoch, progress.batch = training["epoch"], training["batch"]
+    progress.steps = training["steps"]
+    progress.passes = training.get("passes", progress.epoch)  # files of earlier versions: one fit
+    progress.states = None
+    if training["has_states"]:
+        progress.states = [arrays.get(f"states/{i}") for i in range(len(model.layers))]
+    carried = training.get("carried") or [None] * len(model.layers)
+    for layer, names in zip(model.layers, carried, strict=True):
+        if isinstance(names, list):
+            layer.state = tuple(arrays.get(name) for name in names)
+        elif names is not None or layer.state is not None:
+            layer.state = None if names is None else arrays[names]
+    for tracker, state in zip(model.trackers(), training["trackers"], strict=True):
+        tracker.set_state(state)
 
 
 def _require_finite(weights: dict[str, Array]) -> None:

@@ -16,6 +16,7 @@ from gru_np._logits import Counts, Logits
 from gru_np._positions import labels_at
 from gru_np._together import Together
 from gru_np.layers import GRU, Dense, Embedding, Layer
+from gru_np.layers.base import is_just
 from gru_np.layers.gru import Kept
 from gru_np.losses import Loss, SparseCategoricalCrossentropy
 
@@ -31,7 +32,7 @@ class SmallStep:
     def __init__(self, layers: Sequence[Layer], arrays: list[Array], B: int, T: int):
         embedding, *recurrent, dense = layers
         self.arrays = arrays
-        self.trainable = [layer.trainable for layer in layers]
+        self.settings = _settings(layers)
         self.W, self.b = dense.params["W"], dense.params.get("b")
         self.kernel = kernels.token_pass(
             embedding.params["W"],
@@ -51,7 +52,7 @@ class SmallStep:
         ]
         self.gradients: Gradients = (
             Together(named, self.kernel.flat)
-            if all(self.trainable) and not any(layer.fixed for layer in layers)
+            if all(layer.trainable and not layer.fixed for layer in layers)
             else dict(named)
         )
 
@@ -82,6 +83,13 @@ class SmallStep:
         return logits.dtype.type(value), logits, [*saved, (kernel.top, None)], [*after, None]
 
 
+def _settings(layers: Sequence[Layer]) -> list[Any]:
+    """Give what a pass depends on beside its arrays and what `matches` looks at."""
+    trainable = [layer.trainable for layer in layers]
+    variant = [layer.reset_after for layer in layers[1:-1]]  # type: ignore[attr-defined]
+    return [*trainable, *variant, layers[-2].return_sequences]  # type: ignore[attr-defined]
+
+
 # In the order of `TokenPass.gradients`.
 PARAMETERS: dict[type, tuple[str, ...]] = {
     Embedding: ("W",),
@@ -108,7 +116,7 @@ def find(
     if (
         step is not None
         and all(map(operator.is_, step.arrays, arrays))
-        and step.trainable == [layer.trainable for layer in layers]
+        and step.settings == _settings(layers)
     ):
         return step
     sizes = [layer.params["W_ih"].shape[1] for layer in layers[1:-1]]
@@ -136,11 +144,11 @@ def matches(layers: Sequence[Layer], loss: Loss | None) -> bool:
     if (
         loss.label_smoothing
         or loss.ignore_class is not None
-        or type(first) is not Embedding
+        or not is_just(first, Embedding)
         or first.mask_zero
         or first.dropout
         or first.is_penalised
-        or type(last) is not Dense
+        or not is_just(last, Dense)
         or (last.activation or "linear") != loss.fused_with
         or last.tied_to is not None
         or last.is_penalised
@@ -148,7 +156,7 @@ def matches(layers: Sequence[Layer], loss: Loss | None) -> bool:
         return False
     for layer in layers[1:-1]:
         if (
-            type(layer) is not GRU
+            not is_just(layer, GRU)
             or not layer.is_plain
             or layer.dropout
             or layer.recurrent_dropout
@@ -158,8 +166,6 @@ def matches(layers: Sequence[Layer], loss: Loss | None) -> bool:
             or layer.activation != "tanh"
             or layer.recurrent_activation != "sigmoid"
             or layer.is_penalised
-            or layer.run_forward is not kernels.gru_forward
-            or layer.run_backward is not kernels.gru_backward
         ):
             return False
     return all(layer.return_sequences for layer in layers[1:-2])  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from gru_np._aliases import Array
 from gru_np._checks import require_rank
 from gru_np._intake import as_floats
 from gru_np.layers import GRU, Dense, Dropout, Embedding, Layer
+from gru_np.layers.base import is_just
 
 
 class CompiledStep:
@@ -22,6 +23,7 @@ class CompiledStep:
     def __init__(self, layers: Sequence[Layer], logits: bool):
         self.places = [i for i, layer in enumerate(layers) if isinstance(layer, GRU)]
         self.length = len(layers)
+        self.all = list(layers)
         self.layers = [layers[i] for i in self.places]
         recurrent = [
             (*(layers[i].params.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")),
@@ -46,10 +48,15 @@ class CompiledStep:
         # the compiled call looks up no bounds
         if x.shape[1:] != self.features or x.ndim == 0:
             require_rank("step", "x", x, ("batch", *self.features), "step takes one time step")
-        begins = any(states[i] is None for i in self.places)
-        before = [] if begins else [as_floats("step", states[i], "state") for i in self.places]
-        for layer, state in zip(self.layers, before, strict=False):
-            require_rank(layer.name, "state", state, (len(x), layer.units))  # type: ignore[attr-defined]
+        begins = all(states[i] is None for i in self.places)
+        before = []
+        for i, layer in zip(self.places, self.layers, strict=True):
+            shape = (len(x), layer.units)  # type: ignore[attr-defined]
+            if states[i] is None:  # this layer begins, whatever the others do
+                before.append(np.zeros(shape, self.dtype))
+                continue
+            before.append(as_floats("step", states[i], "state"))
+            require_rank(layer.name, "state", before[-1], shape)
         y, after = self.stack.step(x, None if begins else before)
         states = [None] * self.length
         for i, state in zip(self.places, after, strict=True):
@@ -87,13 +94,13 @@ class CompiledStep:
 
 def compiles(layers: Sequence[Layer], steps: int = 1) -> bool:
     """Answer whether these layers fit the pattern, and whether compiled code pays by now."""
-    inner = list(layers[isinstance(layers[0], Embedding) :])
-    last = inner.pop() if inner and isinstance(inner[-1], Dense) else None
+    inner = list(layers[is_just(layers[0], Embedding) :])
+    last = inner.pop() if inner and is_just(inner[-1], Dense) else None
     if isinstance(last, Dense) and last.activation not in (None, "linear", "softmax"):
         return False
-    recurrent = [layer for layer in inner if not isinstance(layer, Dropout)]
+    recurrent = [layer for layer in inner if not is_just(layer, Dropout)]
     fits = bool(recurrent) and all(
-        isinstance(layer, GRU)
+        is_just(layer, GRU)
         and layer.is_plain
         and (layer.activation, layer.recurrent_activation) == ("tanh", "sigmoid")
         and layer.params["W_hh"].dtype.kind == "f"

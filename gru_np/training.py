@@ -25,6 +25,7 @@ class TrainingProgress:
     batch: int = 0  # batches done of the epoch under way
     steps: int | None = None  # batches of an epoch
     states: States | None = None  # recurrent states carried into the next batch (truncated BPTT)
+    passes: int = 0  # epochs done in all fits since `compile`: which order of the rows is next
 
 
 def run(
@@ -35,17 +36,18 @@ def run(
     validation_data: tuple[Any, Any, Any] | None,
     tell: CallbackList,
     line: Progress,
-) -> None:
-    """Train until the last epoch is done or a callback stops it."""
+) -> dict[str, float]:
+    """Train until the last epoch is done or a callback stops it; give the last numbers."""
+    logs: dict[str, float] = {}
     lengths = _lengths(model, data.x) if shuffle == "by_length" else None
     while model.progress.epoch < epochs and not model.stop_training:
         epoch = model.progress.epoch
         tell("on_epoch_begin", epoch, {})
         order = None
         if lengths is not None:
-            order = order_by_length(lengths, data.batch_size, model.seed, epoch)
+            order = order_by_length(lengths, data.batch_size, model.seed, model.progress.passes)
         elif shuffle:
-            order = epoch_order(len(data.x), model.seed, epoch)
+            order = epoch_order(len(data.x), model.seed, model.progress.passes)
         logs = _epoch(model, data, order, tell, line)
         if model.stop_training and model.progress.batch < len(data):
             break  # stopped in mid-epoch: the position is kept, the epoch is not counted
@@ -55,8 +57,10 @@ def run(
             tell("on_test_end", held_out)
             logs |= {f"val_{name}": value for name, value in held_out.items()}
         model._reset_trackers()
-        model.progress = TrainingProgress(epoch + 1, steps=len(data))
+        passes = model.progress.passes + 1
+        model.progress = TrainingProgress(epoch + 1, steps=len(data), passes=passes)
         tell("on_epoch_end", epoch, logs)
+    return logs
 
 
 def _epoch(
@@ -106,7 +110,7 @@ def _forget(model: Any) -> None:
     """Begin all recurrent states anew: those after a step that failed may be NaN."""
     model.progress.states = None
     for layer in model.layers:
-        if isinstance(layer, GRU) and layer.stateful:
+        if layer.state is not None:
             layer.reset_states()
 
 

@@ -23,7 +23,8 @@ class AverageWeights(Callback):
         plain (ASGD):       a ← a + (p - a) / (n + 1)
 
     Validation, files written by `ModelCheckpoint` and the model after `fit` all have the average;
-    training goes on with p, and `fit(resume=...)` finds p again.
+    training goes on with p, and `fit(resume=...)` finds p again. A run that ends in an error
+    leaves p, and its average is forgotten.
 
     Parameters
     ----------
@@ -161,6 +162,10 @@ class AverageWeights(Callback):
         self._put_in()
         self._aside = None
 
+    def on_train_error(self) -> None:
+        """Leave the model with the weights of the last step."""
+        self.on_epoch_begin(0, {})
+
     def _put_in(self) -> None:
         if self.count and self._aside is None:
             self._aside = _copies(self.model.params)
@@ -170,6 +175,10 @@ class AverageWeights(Callback):
         self.model.set_weights([weights[name] for name in self.model.params])
 
     # ------------------------------------------------------------------------ in a file
+
+    def reset_state(self) -> None:
+        """Resume nothing."""
+        self._resumed = None
 
     def weights_to_save(self) -> dict[str, Any]:
         """Give the average, whichever is in the model."""

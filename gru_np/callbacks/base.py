@@ -51,7 +51,7 @@ class Callback:
         """Before the first epoch."""
 
     def on_train_end(self, logs: Logs) -> None:
-        """After the last epoch, also when training was stopped."""
+        """After the last epoch, also when training was stopped; logs are the last there were."""
 
     def on_train_error(self) -> None:
         """When an exception ends training; `on_train_end` is not called then."""
@@ -84,6 +84,9 @@ class Callback:
     def weights_to_save(self) -> dict[str, Any]:
         """Give parameters, as "layer/parameter", to be saved in place of the model's own."""
         return {}
+
+    def reset_state(self) -> None:
+        """Forget earlier runs; `fit` begins with it, and `set_state` follows where it resumes."""
 
     def get_state(self) -> dict[str, Any]:
         """Give what a resumed run needs: numbers, strings, None, arrays."""

@@ -45,7 +45,7 @@ class SkipNonFinite(Callback):
     Attributes
     ----------
     skipped : int
-        Steps left out so far.
+        Steps left out so far in this run.
 
     Examples
     --------
@@ -78,6 +78,10 @@ class SkipNonFinite(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """A step that succeeded ends the row."""
         self._now = 0
+
+    def reset_state(self) -> None:
+        """Count from zero."""
+        self.skipped = self._now = 0
 
     def get_state(self) -> dict[str, Any]:
         """Give the counts."""

@@ -1,5 +1,6 @@
 """The record that `fit` returns."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -17,7 +18,9 @@ class History(Callback):
     Attributes
     ----------
     history : dict of str to list
-        One number an epoch for "loss", each metric, and "val_..." of each if there is validation.
+        One number an epoch for "loss", each metric, and "val_..." of each if there is validation;
+        NaN where an epoch has none of that name. An epoch that was stopped before its end has the
+        means over what was done, and no validation.
     epoch : list of int
         The epochs, from 0.
 
@@ -45,9 +48,19 @@ class History(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Note the numbers of the epoch."""
+        if self.epoch[-1:] == [epoch]:  # it was stopped before its end, and resumed
+            for values in (self.epoch, *self.history.values()):
+                values.pop()
+        for name in logs:
+            self.history.setdefault(name, [math.nan] * len(self.epoch))
         self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        for name, values in self.history.items():
+            values.append(logs.get(name, math.nan))
+
+    def on_train_end(self, logs: Logs) -> None:
+        """Note what was done of an epoch that was stopped before its end."""
+        if logs and self.model.progress.batch:
+            self.on_epoch_end(self.model.progress.epoch, logs)
 
     def plot(self, names: Iterable[str] | None = None, axes: Any = None) -> Any:
         """Draw the learning curves, one picture for each number, with its validation beside it.
@@ -109,7 +122,8 @@ class History(Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take the record back."""
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch = list(state["epoch"])
+        self.history = {name: list(values) for name, values in state["history"].items()}
 
     def __repr__(self) -> str:
         names = list(self.history)

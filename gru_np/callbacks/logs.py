@@ -17,7 +17,9 @@ from gru_np.callbacks.base import Callback, Logs
 
 
 class CSVLogger(Callback):
-    """Write one line an epoch to a CSV file.
+    """Write one line an epoch to a CSV file, each number in the column of its name.
+
+    An epoch may lack numbers that others have, or have new ones: the columns become more.
 
     Parameters
     ----------
@@ -26,7 +28,13 @@ class CSVLogger(Callback):
     separator : str
         Between the columns.
     append : bool
-        Go on writing below what the file already holds; a resumed run always does.
+        Go on writing below what the file already holds; a resumed run always does, from where its
+        checkpoint stands.
+
+    Raises
+    ------
+    ValueError
+        If what is to be gone on with is no such file.
 
     Examples
     --------
@@ -41,28 +49,60 @@ class CSVLogger(Callback):
         self.filename = Path(filename)
         self.separator = separator
         self.append = append
+        self._resumed = False
+        self._columns: list[str] = []
 
     def adds_to_logs(self) -> Iterable[str]:
         """Add nothing."""
         return ()
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Begin the file anew unless told to append."""
-        if not self.append:
-            self.filename.write_text("", encoding="utf-8")
+        """Begin the file anew, unless told to append or resuming."""
+        rows = self._rows() if self.append or self._resumed else []
+        # What an interrupted run logged beyond its last checkpoint happens once more.
+        while self._resumed and len(rows) > 1 and int(rows[-1][0]) >= self.model.progress.epoch:
+            rows.pop()
+        self._columns = rows[0] if rows else []
+        self._write(rows, "w")
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Write the line, below a header if it is the first."""
-        first = not self.filename.exists() or self.filename.stat().st_size == 0
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.separator)
-            if first:
-                writer.writerow(["epoch", *logs])
-            writer.writerow([epoch, *logs.values()])
+        numbers = {"epoch": epoch, **logs}
+        new = [name for name in numbers if name not in self._columns]
+        if new:
+            self._columns = [*self._columns, *new]
+            self._write([self._columns, *self._rows()[1:]], "w")
+        self._write([[numbers.get(name, "") for name in self._columns]], "a")
+
+    def reset_state(self) -> None:
+        """Resume nothing."""
+        self._resumed = False
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Keep the lines of the run that this one resumes."""
-        self.append = True
+        self._resumed = True
+
+    def _rows(self) -> list[list[str]]:
+        """Give the lines of the file that are whole: a kill may have cut the last."""
+        if not self.filename.exists():
+            return []
+        with open(self.filename, newline="", encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        rows = list(csv.reader(lines, delimiter=self.separator))
+        if rows and (
+            rows[0][:1] != ["epoch"] or not all(row and row[0].isdigit() for row in rows[1:])
+        ):
+            raise ValueError(
+                f"CSVLogger: to go on with {str(self.filename)!r} its first column must be epoch, "
+                f"separated by {self.separator!r}, got {rows[0][:3]}; name another file"
+            )
+        return rows
+
+    def _write(self, rows: list[Any], mode: str) -> None:
+        """Write rows, each as long as the header."""
+        with open(self.filename, mode, newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            writer.writerows([*row, *[""] * (len(self._columns) - len(row))] for row in rows)
 
 
 class JSONLogger(Callback):
@@ -113,7 +153,6 @@ class JSONLogger(Callback):
             done = self.model.optimizer.iterations
             lines = [line for line in lines if json.loads(line).get("step", 0) <= done]
         self.filename.write_text("".join(lines), encoding="utf-8")
-        self._resumed = False
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Write a line if it is time."""
@@ -128,6 +167,10 @@ class JSONLogger(Callback):
         """Write what was wrong; what to do about it is for others to say."""
         self._write("nonfinite", self.model.progress.epoch, {"message": str(error)})
         return False
+
+    def reset_state(self) -> None:
+        """Resume nothing."""
+        self._resumed = False
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Keep the lines of the run that this one resumes."""
@@ -225,6 +268,10 @@ class TrainingHealth(Callback):
             logs["gradient_norm"] = self._sum / self._steps
             logs["gradient_norm_max"] = self._max
             logs |= {name: total / self._looks for name, total in self._stuck.items()}
+        self._clear()
+
+    def reset_state(self) -> None:
+        """Forget what an epoch that was not finished has seen."""
         self._clear()
 
     def get_state(self) -> dict[str, Any]:

@@ -93,6 +93,10 @@ class Monitor(Callback):
         """Find out now whether there will be anything to watch."""
         self.require_name(names)
 
+    def reset_state(self) -> None:
+        """Forget the best of earlier runs."""
+        self.best = None
+
     def read(self, logs: Logs) -> float:
         """Give the watched number, or say what there is to watch."""
         self.require_name(logs)
@@ -171,7 +175,6 @@ class EarlyStopping(Monitor):
         self.wait = 0
         self.best_epoch = 0
         self.stopped_epoch = 0
-        self._resumed = False
         self._best_weights: list[Any] | None = None
 
     def adds_to_logs(self) -> Iterable[str]:
@@ -179,12 +182,9 @@ class EarlyStopping(Monitor):
         return ()
 
     def on_train_begin(self, logs: Logs) -> None:
-        """Forget an earlier run, unless this one resumes it."""
-        if not self._resumed:
-            self.wait, self.stopped_epoch, self.best, self._best_weights = 0, 0, None, None
-        elif self.wait >= max(self.patience, 1):
-            self.model.stop_training = True  # the run that this one resumes had come to its end
-        self._resumed = False
+        """Stop at once if the run that this one resumes had come to its end."""
+        if self.wait >= max(self.patience, 1):
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Compare, remember, and stop if patience has run out."""
@@ -225,7 +225,11 @@ class EarlyStopping(Monitor):
         self.best, self.wait, self.best_epoch = (state[k] for k in ("best", "wait", "best_epoch"))
         weights = sum(name.startswith("weights/") for name in state)
         self._best_weights = [state[f"weights/{i}"] for i in range(weights)] or None
-        self._resumed = True
+
+    def reset_state(self) -> None:
+        """Forget an earlier run."""
+        super().reset_state()
+        self.wait, self.best_epoch, self.stopped_epoch, self._best_weights = 0, 0, 0, None
 
 
 class ReduceLROnPlateau(Monitor):
@@ -318,3 +322,8 @@ class ReduceLROnPlateau(Monitor):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take them back."""
         self.best, self.wait, self.cooling = (state[k] for k in ("best", "wait", "cooling"))
+
+    def reset_state(self) -> None:
+        """Forget an earlier run."""
+        super().reset_state()
+        self.wait = self.cooling = 0

@@ -30,7 +30,9 @@ class ModelCheckpoint(Monitor):
     verbose : int
         1 says so when a file is written.
     save_best_only : bool
-        Write only when the monitored number has improved.
+        Write only when the monitored number has improved in this run, or in the one it resumes.
+        In Keras the best of earlier `fit` counts too, even of another model: here
+        `initial_value_threshold` says what is to be beaten.
     mode : {"auto", "min", "max"}
         As for `EarlyStopping`.
     save_freq : "epoch" or int
@@ -88,7 +90,10 @@ class ModelCheckpoint(Monitor):
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_freq = save_freq
-        self.best = self.number("initial_value_threshold", initial_value_threshold)
+        self.initial_value_threshold = self.number(
+            "initial_value_threshold", initial_value_threshold
+        )
+        self.best = self.initial_value_threshold
         self.keep = None if keep is None else require_count("ModelCheckpoint", "keep", keep)
         self._written: list[str] = []  # the last is the newest
 
@@ -156,6 +161,10 @@ class ModelCheckpoint(Monitor):
             names = [field for field in fields if field is not None]
         path = self._path(self.model.progress.epoch, dict.fromkeys(names, 0.5))
         require_savable(type(self).__name__, self.model, path)
+
+    def reset_state(self) -> None:
+        """Forget what was best in earlier runs."""
+        self.best = self.initial_value_threshold
 
     def get_state(self) -> dict[str, Any]:
         """Give the best so far, and which files to keep."""

@@ -174,20 +174,9 @@ def answer(model: Sequential, x: Any, **options: Any) -> Any:
 
     Of what comes back, `y` and `mask` count.
     """
-    grus = [
-        gru
-        for layer in model.layers
-        if isinstance(layer, GRU | Bidirectional)
-        for _, gru in directions(layer)
-    ]
-    before = [gru.state for gru in grus]
-    try:
-        for gru in grus:
-            gru.state = None
+    with model._states_kept():
+        model.reset_states()
         return model._forward(x, **options)
-    finally:
-        for gru, state in zip(grus, before, strict=True):
-            gru.state = state
 
 
 def random_batch(model: Sequential, batch: int = 3, time: int = 5) -> Array:

@@ -18,6 +18,7 @@ from gru_np._files import read_input
 from gru_np._replace import replace_file
 from gru_np.interop.common import ConversionError, answer, parameters_of, random_batch
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Embedding, Layer, LayerNormalization
+from gru_np.layers.base import is_just
 from gru_np.model import Sequential
 
 _LINE = 88  # base64 digits in a line of the file
@@ -72,7 +73,7 @@ def _source(model: Sequential) -> str:
 
     template = importlib.resources.files(__package__).joinpath("standalone_template.py.txt")
     text = template.read_text(encoding="utf-8")
-    layers = [layer for layer in model.layers if not isinstance(layer, Dropout)]
+    layers = [layer for layer in model.layers if not is_just(layer, Dropout)]
     x = random_batch(model)
     first = "token ids (B, T)" if isinstance(layers[0], Embedding) else (
         f"numbers {spell(('B', 'T', x.shape[-1]))}"
@@ -124,7 +125,17 @@ def _lines(start: str, array: Array, indent: str) -> Iterator[str]:
 def _describe(layer: Layer) -> dict[str, Any]:
     """Give the settings that decide what a layer computes."""
     base: dict[str, Any] = {"kind": type(layer).__name__, "name": layer.name}
+    kinds = (GRU, Bidirectional, Embedding, Dense, LayerNormalization)
+    if not any(is_just(layer, kind) for kind in kinds):
+        raise ConversionError(
+            f"export_standalone: the file has no code for {layer.name} ({type(layer).__name__})"
+        )
     if isinstance(layer, GRU):
+        if layer.stateful:
+            raise ConversionError(
+                f"export_standalone: {layer.name} has stateful=True, and the file's predict keeps "
+                "nothing between calls; set stateful to False, and carry the state by its step"
+            )
         if layer.return_state:
             raise ConversionError(
                 f"export_standalone: {layer.name} has return_state=True; the file's layers give "
@@ -148,11 +159,8 @@ def _describe(layer: Layer) -> dict[str, Any]:
         return base | {"mask_zero": layer.mask_zero}
     if isinstance(layer, Dense):
         return base | {"activation": layer.activation or "linear"}
-    if isinstance(layer, LayerNormalization):
-        return base | {"epsilon": layer.epsilon}
-    raise ConversionError(
-        f"export_standalone: the file has no code for {layer.name} ({type(layer).__name__})"
-    )
+    assert isinstance(layer, LayerNormalization)
+    return base | {"epsilon": layer.epsilon}
 
 
 def _extras(model: Sequential) -> dict[str, Any]:

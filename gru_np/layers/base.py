@@ -6,8 +6,9 @@ and `saved`, whatever `backward` will need; nothing about one batch stays on the
 
 import inspect
 import re
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -85,6 +86,12 @@ class Layer:
 
     random : bool
         Whether `forward` may draw from `rng` while training; those that never do say so.
+    stateful : bool
+        Whether `forward` begins where the batch before ended, and keeps its end in `state`.
+    state : array, tuple of arrays or None
+        What a stateful layer carries from batch to batch. A layer of one's own that keeps anything
+        keeps it here, and puts a new array in its place rather than change the old one: then
+        `fit` and `predict` carry it, a file has it, and everything else leaves it as it was.
 
     Examples
     --------
@@ -98,6 +105,8 @@ class Layer:
     """
 
     random: Any = True
+    stateful = False
+    state: Any = None
     several_by = ""  # the setting that makes the output a tuple of arrays, if it does
 
     def __init__(
@@ -135,8 +144,8 @@ class Layer:
         }
         self.built = True
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Give the shape of the output for an input of this shape."""
+    def output_shape(self, input_shape: Shape) -> Any:
+        """Give the shape of the output for an input of this shape; a list of them if several."""
         return input_shape
 
     def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
@@ -164,6 +173,16 @@ class Layer:
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array | None]:
         """Take one time step, (B, features) or ids (B,): the output and the next state, if any."""
         return self.forward(x)[0], None
+
+    def last_state(self, saved: Any) -> Any:
+        """Give the state at the end of a forward pass, for the next piece of time, if any."""
+        return None
+
+    def reset_states(self, rows: Any = None) -> None:
+        """Forget the carried state."""
+        if rows is not None:
+            raise ValueError(f"{self.name}: it cannot forget single rows, got rows {rows!r}")
+        self.state = None
 
     def ensure_built(self, x: Array) -> None:
         """Build for this input if that has not happened yet, in its own dtype."""
@@ -237,3 +256,30 @@ class Layer:
             if name in defaults and value is not defaults[name] and value != defaults[name]
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@cache
+def _methods(cls: type) -> frozenset[str]:
+    return frozenset(name for name in dir(cls) if callable(getattr(cls, name)))
+
+
+L = TypeVar("L", bound=Layer)
+
+
+def is_just(layer: Any, cls: type[L]) -> TypeGuard[L]:
+    """Answer whether this is a layer of that very class with no method of its own.
+
+    Code that does a layer's work in its place, compiled or exported, must ask: a subclass may have
+    another `forward`, and so may a single object.
+    """
+    return type(layer) is cls and _methods(cls).isdisjoint(vars(layer))
+
+
+def takes(function: Callable[..., Any], option: str) -> bool:
+    """Answer whether a function has this option, by name: one that a user wrote may not."""
+    return option in _options(getattr(function, "__func__", function))
+
+
+@cache
+def _options(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)

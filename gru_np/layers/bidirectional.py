@@ -92,6 +92,26 @@ class Bidirectional(Layer):
         """The setting that makes the output a tuple of arrays, if it does."""
         return "merge_mode=None" if self.merge_mode is None else self.layer.several_by
 
+    @property
+    def stateful(self) -> bool:  # type: ignore[override]
+        """Whether either direction carries its state."""
+        return self.layer.stateful or self.backward_layer.stateful
+
+    @property
+    def state(self) -> tuple[Array | None, Array | None] | None:
+        """What the two directions carry, (forward, backward), or None."""
+        pair = self.layer.state, self.backward_layer.state
+        return None if pair[0] is None and pair[1] is None else pair
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if value is not None and (not isinstance(value, list | tuple) or len(value) != 2):
+            raise ValueError(
+                f"{self.name}: state must be a pair, (forward, backward), each (batch, units), or "
+                f"None, got {type(value).__name__}"
+            )
+        self.layer.state, self.backward_layer.state = (None, None) if value is None else value
+
     def rules(self) -> dict[str, Rule]:
         """Give the rules of both directions."""
         return {
@@ -115,11 +135,13 @@ class Bidirectional(Layer):
             for name, parameter in layer.parameters(input_shape).items()
         }
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Double the units if the two outputs are concatenated."""
-        *before, units = self.layer.output_shape(input_shape)
-        assert units is not None
-        return (*before, 2 * units if self.merge_mode == "concat" else units)
+    def output_shape(self, input_shape: Shape) -> Any:
+        """Double the units if the two outputs are concatenated; a list of shapes if several."""
+        one = self.layer.output_shape(input_shape)
+        (*before, units), *states = one if self.layer.return_state else [one]
+        y = (*before, 2 * units if self.merge_mode == "concat" else units)
+        shapes = [*([y, y] if self.merge_mode is None else [y]), *states, *states]
+        return shapes if len(shapes) > 1 else y
 
     def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
         """Pass the mask on beside a sequence; a last state has none."""

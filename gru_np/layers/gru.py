@@ -294,12 +294,24 @@ class GRU(_Recurrent):
                 "GRU: layer_norm needs reset_after=True, got False; normalisation is of W_hh h as "
                 "one product"
             )
-        self.state: Array | None = None  # carried from batch to batch if stateful
+        self._state: Array | None = None  # carried from batch to batch if stateful
 
     @property
     def random(self) -> bool:
         """Whether there is dropout or zoneout to draw."""
         return bool(super().random or self.zoneout)
+
+    @property
+    def state(self) -> Array | None:
+        """The state (B, H) that the next batch begins with if the layer is stateful, or None."""
+        return self._state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if value is not None:
+            value = as_floats(self.name, value, "state")
+            require_rank(self.name, "state", value, ("batch", self.units))
+        self._state = value
 
     @property
     def several_by(self) -> str:  # type: ignore[override]
@@ -322,10 +334,11 @@ class GRU(_Recurrent):
             parameters["h0"] = Parameter((self.units,), "zeros")
         return parameters
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, T, H) or (B, H)."""
+    def output_shape(self, input_shape: Shape) -> Any:
+        """(B, T, H) or (B, H); with `return_state` a list of that and (B, H)."""
         B, T, _ = input_shape
-        return (B, T, self.units) if self.return_sequences else (B, self.units)
+        y = (B, T, self.units) if self.return_sequences else (B, self.units)
+        return [y, (B, self.units)] if self.return_state else y
 
     def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
         """Pass the mask on beside a sequence, in the order of the output; a last state has none."""
@@ -400,7 +413,7 @@ class GRU(_Recurrent):
             # masked steps copy the state
             h = np.concatenate([h[:1]] * span.start + [h] + [h[-1:]] * (T - span.stop))
         if self.stateful:
-            self.state = h[-1].copy()
+            self._state = h[-1].copy()
         y = h[1:].transpose(1, 0, 2) if self.return_sequences else h[-1]
         return (y, h[-1]) if self.return_state else y, Kept(h, saved, has_initial, drop_x, span)
 
@@ -470,9 +483,9 @@ class GRU(_Recurrent):
             gradients["h0"] = np.zeros_like(dh0[0]) if has_initial else dh0.sum(axis=0)
         return dx, gradients
 
-    def last_state(self, saved: Kept) -> Array:
+    def last_state(self, saved: Any) -> Array | None:
         """Give the state (B, H) at the end of a forward pass."""
-        return saved.h[-1]
+        return saved.h[-1] if isinstance(saved, Kept) else None
 
     def step(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
@@ -493,24 +506,24 @@ class GRU(_Recurrent):
         `rows` are indices or a bool per row. What is forgotten begins again where a sequence does:
         at zero, or at the learned state.
         """
-        if rows is None:
-            self.state = None
-        elif self.state is not None:
+        state = None if rows is None or self._state is None else self._state.copy()
+        if state is not None:
             try:
-                self.state[rows] = self.params["h0"] if self.learn_initial_state else 0
+                state[rows] = self.params["h0"] if self.learn_initial_state else 0
             except IndexError as error:
                 raise ValueError(
-                    f"{self.name}: rows must be indices or bools of the {len(self.state)} rows "
+                    f"{self.name}: rows must be indices or bools of the {len(state)} rows "
                     f"carried, got {rows!r}"
                 ) from error
+        self._state = state
 
     def _carried(self, batch: int) -> Array | None:
-        if self.state is not None and len(self.state) != batch:
+        if self._state is not None and len(self._state) != batch:
             raise ValueError(
-                f"{self.name}: a stateful layer carries {len(self.state)} rows, got a batch of "
+                f"{self.name}: a stateful layer carries {len(self._state)} rows, got a batch of "
                 f"{batch}; keep the batch size or call reset_states()"
             )
-        return self.state
+        return self._state
 
     def _input_size(self) -> Any:
         return self.params["W_ih"].shape[1] if self.built else "features"
