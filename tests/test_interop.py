@@ -520,6 +520,7 @@ def test_the_python_file_refuses_what_it_cannot_do(rng, tmp_path):
         interop.export_standalone(language_model(rng), tmp_path / "model.txt")
     for layer, sentence in (
         (GRU(4, return_state=True), "return_state"),
+        (GRU(4, stateful=True), "stateful"),
         (Bidirectional(GRU(4), merge_mode=None), "merge_mode"),
     ):
         model = Sequential([layer])

@@ -892,3 +892,11 @@ def test_a_drawn_model_of_keras_is_exact_or_refused_live_and_from_its_file(drawn
             down = model._forward(x)
             keep = slice(None) if down.mask is None else down.mask
             assert np.abs(down.y[keep] - y[keep]).max() <= 1e-5 * max(1.0, np.abs(y).max())
+
+
+def test_models_without_time_go_there_and_back(h5py, rng, tmp_path):
+    model = randomised(Sequential([Dense(4, activation="relu"), Dense(2)]), rng, (None, 3))
+    interop.to_keras(model, tmp_path / "m.keras")
+    again = interop.from_keras(tmp_path / "m.keras")
+    assert again.input_shape == (None, 3)
+    same_weights(again, model)

@@ -751,3 +751,13 @@ def test_a_file_of_four_megabytes_cannot_ask_for_four_gigabytes(onnx):
     ):  # fmt: skip
         with pytest.raises(ConversionError, match="must have at most 268,435,456 bytes"):
             reader(graph)
+
+
+def test_models_without_time_go_there_and_back(onnx, rng):
+    model = Sequential([Dense(4, activation="relu"), Dense(2)], seed=0)
+    model.build((None, 3))
+    graph = interop.to_onnx(model)
+    assert len(graph.graph.input[0].type.tensor_type.shape.dim) == 2
+    again = interop.from_onnx(graph)
+    x = rng.standard_normal((5, 3)).astype(np.float32)
+    assert_close(again.predict(x), model.predict(x), "exact")

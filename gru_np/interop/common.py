@@ -103,8 +103,13 @@ def as_float_array(who: str, what: str, value: Any) -> Array:
     return np.array(array, dtype, order="C")
 
 
-def assemble(who: str, parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> Sequential:
-    """Make a model from layers and the parameters each is to have, checking every shape."""
+def assemble(
+    who: str, parts: Sequence[tuple[Layer, Mapping[str, Array]]], rank: int = 3
+) -> Sequential:
+    """Make a model from layers and the parameters each is to have, checking every shape.
+
+    Of rank 2 what enters is (B, F), without time, unless it is token ids.
+    """
     if len(parts) > MAX_LAYERS:
         raise ConversionError(f"{who}: a model has at most {MAX_LAYERS} layers, found {len(parts)}")
     arrays = [array for _, params in parts for array in params.values()]
@@ -112,7 +117,7 @@ def assemble(who: str, parts: Sequence[tuple[Layer, Mapping[str, Array]]]) -> Se
     model = Sequential([layer for layer, _ in parts], dtype=dtype, seed=0)
     shape: tuple[int | None, ...] = (None, None)
     if not isinstance(parts[0][0], Embedding):
-        shape = (None, None, input_size(parts))
+        shape = (None, input_size(parts)) if rank == 2 else (None, None, input_size(parts))
     model.input_shape = shape
     for layer, params in parts:
         try:
@@ -193,8 +198,9 @@ def random_batch(model: Sequential, batch: int = 3, time: int = 5) -> Array:
             x[0, : time // 2] = x[-1, time - time // 3 :] = x[batch // 2, time // 2] = 0
         return x
     assert model.input_shape is not None
-    features = model.input_shape[-1]
-    return rng.standard_normal((batch, time, features or 1)).astype(model.dtype)
+    features = model.input_shape[-1] or 1
+    shape = (batch, features) if len(model.input_shape) == 2 else (batch, time, features)
+    return rng.standard_normal(shape).astype(model.dtype)
 
 
 def directions(layer: Layer) -> list[tuple[str, GRU]]:

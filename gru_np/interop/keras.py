@@ -127,7 +127,7 @@ def from_keras(source: Any, *, into: Sequential | None = None, check: bool = Tru
                     "config": {"name": layer.name}})  # fmt: skip
     entries = entries_of(rows_of, version)
     features = _features(entries, live, shape)
-    model = assemble(WHO, fill(entries, features, _live_reader(live)))
+    model = assemble(WHO, fill(entries, features, _live_reader(live)), len(shape or (0, 0, 0)))
     model.conversion = NOT_ASKED
     if check:
         fixed = [n if isinstance(n, int) else None for n in (shape or [])[:2]]
@@ -179,8 +179,8 @@ def _features(entries: list[Entry], live: Mapping[str, Any], shape: Any) -> int 
     """Give the number of features that enter: as the input says, or as the first weights do."""
     if isinstance(entries[0].layer, Embedding):
         return None
-    if shape is not None and len(shape) == 3 and shape[2] is not None:
-        return int(shape[2])
+    if shape is not None and shape[-1] is not None:
+        return int(shape[-1])
     for entry in entries:
         weights = live[entry.source].weights
         if weights:

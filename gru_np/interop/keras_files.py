@@ -51,6 +51,10 @@ _MAX_TRIES = 10_000  # ways to place the layers of a model in a file of weights
 _OF_FILE = Conversion(
     unchecked=("nothing was run: a file is read without Keras; settings and shapes were compared",)
 )
+_OF_WEIGHTS = Conversion(
+    unchecked=("nothing was run: a file is read without Keras; shapes were compared",),
+    assumed=("the settings are those of the model that took the weights; the file has none",),
+)
 _MAX_CONFIG = 2**24  # bytes of JSON; a model of a hundred layers has a few 100,000
 
 
@@ -212,7 +216,7 @@ def from_file(path: str, into: Sequential | None) -> Sequential:
             rows = fill(entries, into.input_shape[-1], _reader(file, read))
             _require_all_read(file, read)
         into.set_weights([array for _, params in rows for array in params.values()])
-        into.conversion = _OF_FILE
+        into.conversion = _OF_WEIGHTS
         return into
 
     return _guarded(path, take)
@@ -295,16 +299,16 @@ def _from_archive(path: str) -> Sequential:
         version = major(metadata.get("keras_version"), "metadata.json")
         config = _settings(archive, "config.json")
         described, shape = chain(config)
+        enters = shape or [None, None, None]
         entries = entries_of(described, version)
         if archive.getinfo("model.weights.h5").compress_type != zipfile.ZIP_STORED:
             raise ConversionError(
                 f"{WHO}: model.weights.h5 must lie in the archive uncompressed, as Keras puts it"
             )
-        features = shape[2] if shape is not None and len(shape) == 3 else None
         # Stored, it is read in place: nothing is unpacked, to memory or to disk.
         with archive.open("model.weights.h5") as stream, h5py.File(stream, "r") as file:
             read: set[str] = set()
-            model = assemble(WHO, fill(entries, features, _reader(file, read)))
+            model = assemble(WHO, fill(entries, enters[-1], _reader(file, read)), len(enters))
             _require_all_read(file, read)
     model.conversion = Conversion(unchecked=_OF_FILE.unchecked + masked_outputs(model))
     return model

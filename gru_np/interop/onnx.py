@@ -158,7 +158,8 @@ class _Writer:
         assert model.input_shape is not None
         shape: Shape = model.input_shape
         tokens = isinstance(model.layers[0], Embedding)
-        axes = ["batch", "time", *shape[2:]]
+        time = ["time"] if tokens or len(shape) == 3 else []
+        axes = ["batch", *time, *([] if tokens else shape[-1:])]
         self.inputs.append(self.value("x", np.int64 if tokens else model.dtype, axes))
         if self.lengths:
             self.inputs.append(self.value("lengths", np.int32, ["batch"]))
@@ -455,7 +456,7 @@ def from_onnx(model: Any, *, check: bool = True) -> Sequential:
                 f"from_onnx: the graph of {proto.ByteSize():,} bytes uses its weights again and "
                 f"again, and its layers would have {taken:,} bytes of them"
             )
-        made = assemble("from_onnx", rows)
+        made = assemble("from_onnx", rows, reader.rank())
         checked = reader.check(made) if check else NOT_ASKED
         made.conversion = Conversion(checked.checked, checked.unchecked, reader.assumed())
     except ConversionError:
@@ -784,6 +785,12 @@ class _Reader:
                 return Conversion((how,))
         assert error is not None
         raise error
+
+    def rank(self) -> int:
+        """Give the number of axes of what enters, 3 if the graph does not say."""
+        value = next(v for v in self.graph_inputs if v.name == self.input)
+        tensor = value.type.tensor_type
+        return len(tensor.shape.dim) if tensor.HasField("shape") else 3
 
     def assumed(self) -> tuple[str, ...]:
         """Say which outputs and inputs of the graph the layers do not have."""

@@ -141,6 +141,11 @@ def _describe(layer: Layer) -> dict[str, Any]:
                 f"export_standalone: {layer.name} has return_state=True; the file's layers give "
                 "one output each"
             )
+        if layer.stateful:
+            raise ConversionError(
+                f"export_standalone: {layer.name} has stateful=True, and the file's predict keeps "
+                "nothing between calls; set it to False, and hand the state on with the file's step"
+            )
         names = (
             "activation", "recurrent_activation", "reset_after", "go_backwards", "return_sequences",
             "zoneout",

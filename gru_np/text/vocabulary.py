@@ -676,12 +676,13 @@ def tokenizer_from_config(config: dict[str, Any]) -> Any:
 
 
 def tokenizer_of(model: Any, who: str = "tokenizer_of") -> Any:
-    """Give the tokenizer of a model: `model.tokenizer`, or the one saved in its file.
+    """Give the tokenizer of a model: `model.tokenizer`, or raise.
 
     Parameters
     ----------
     model : object
-        With a `tokenizer`, or with the `extras` of a loaded `Sequential`.
+        With a `tokenizer`, as a `Sequential` has that was given one or loaded with one; or with a
+        description of one among its `extras`.
     who : str
         Named if there is none.
 
@@ -705,7 +706,10 @@ def tokenizer_of(model: Any, who: str = "tokenizer_of") -> Any:
     if getattr(model, "tokenizer", None) is None:
         config = getattr(model, "extras", {}).get("tokenizer")
         if config is None:
-            raise ValueError(f"{who}: the model has no tokenizer; give tokenizer=")
+            raise ValueError(
+                f"{who}: the model has no tokenizer; set model.tokenizer, which is saved with the "
+                "model, or give tokenizer="
+            )
         model.tokenizer = tokenizer_from_config(config)
     return model.tokenizer
 
