@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._named import require_number
 
 POOL = 50  # batches: enough to find rows of one length, few enough to mix the data
 
@@ -139,8 +140,7 @@ def split_validation(
     x: Array, y: Array | None, weight: Array | None, fraction: float
 ) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """Cut the last rows off as validation data, before any shuffling, as Keras does."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"fit: validation_split must be between 0 and 1, got {fraction}")
+    fraction = require_number("fit", "validation_split", fraction, 0, 1, "()")
     cut = int(len(x) * (1 - fraction))
     if cut == 0 or cut == len(x):
         raise ValueError(

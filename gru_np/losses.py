@@ -930,8 +930,10 @@ def class_weights(
             )
     weight = np.ones(y_true.shape)
     for label, value in class_weight.items():
-        number = isinstance(label, int | float | np.number | np.bool_) and np.isfinite(label)
-        if not number or label != int(label) or (classes is not None and not 0 <= label < classes):
+        whole = isinstance(label, int | np.integer | np.bool_) or (
+            isinstance(label, float | np.floating) and float(label).is_integer()
+        )
+        if not whole or (classes is not None and not 0 <= label < classes):
             known = "whole numbers" if classes is None else f"classes, 0..{classes - 1}"
             raise ValueError(f"class_weight: keys must be {known}, got {label!r}")
         of_label = require_number("class_weight", f"the weight of class {label!r}", value)

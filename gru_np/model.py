@@ -529,6 +529,9 @@ class Sequential:
             )
         shuffle = not stateful if shuffle is None else shuffle
         epochs = require_count("fit", "epochs", epochs, least=0)
+        initial_epoch = require_count("fit", "initial_epoch", initial_epoch, least=0)
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f"fit: verbose must be 'auto', 0, 1 or 2, got {verbose!r}")
         if tbptt is not None:
             tbptt = require_count("fit", "tbptt", tbptt)
             self._require_forward_in_time()
@@ -566,11 +569,6 @@ class Sequential:
         x, history = data.x, watchers[0]
         self._ensure_built(x)
         in_tokens = x.ndim == 2 and isinstance(self.layers[0], Embedding)
-        passes = self.progress.passes + (self.progress.batch > 0)
-        self.progress = TrainingProgress(
-            initial_epoch, steps=len(data), passes=max(passes, initial_epoch)
-        )
-        self.stop_training = False
         level = (1 if _console.is_terminal() else 2) if verbose == "auto" else int(verbose)
         line = Progress("tokens" if in_tokens else "samples", bar=level == 1)
         tell = CallbackList(
@@ -581,13 +579,17 @@ class Sequential:
         names = self.log_names()
         if validation_data is not None:
             names += [f"val_{name}" for name in names]
+        tell.require(names)  # before anything is changed
+        passes = self.progress.passes + (self.progress.batch > 0)
+        self.progress = TrainingProgress(
+            initial_epoch, steps=len(data), passes=max(passes, initial_epoch)
+        )
+        self.stop_training = False
         tell("reset_state")
         if resume is not None:
             saving.restore_training(self, resume, watchers, len(data))
-        self.history, self.callbacks = history, []
+        self.history, self.callbacks = history, watchers
         try:
-            tell.require(names)
-            self.callbacks = watchers
             tell("on_train_begin", {})
             tell.require(names)  # once more: a file has to hold the state of all callbacks
             with kernels.chosen_for(*training.work(self.layers, x, data.batch_size, epochs)):
@@ -1019,7 +1021,13 @@ class Sequential:
                     continue
                 if y_pred is None:
                     y_pred = down.y if fused is None else fused.activate(np.asarray(down.y))
-                metric.update(y, y_pred, w, mask, loss=value if same and plain else None)
+                metric.update(
+                    y,
+                    y_pred,
+                    sample_weight=w,
+                    mask=mask,
+                    loss=value if same and plain else None,
+                )
 
     def _logs(self) -> dict[str, float]:
         trackers = zip(self.log_names(), self.trackers(), strict=True)

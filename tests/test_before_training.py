@@ -320,3 +320,44 @@ def test_numpy_numbers_that_a_callback_adds_can_be_logged(rng, tmp_path):
     x, y = data(rng)
     network().fit(x, y, verbose=0, callbacks=[LambdaCallback(on_epoch_end=add), JSONLogger(log)])
     assert '"norm": 0.5' in log.read_text()
+
+
+def test_a_number_must_be_added_before_it_is_watched_unless_health_adds_it(rng):
+    def add(epoch, logs):
+        logs["f1"] = 0.5
+
+    own, stop = LambdaCallback(on_epoch_end=add), EarlyStopping("f1")
+    refused(
+        network(), rng, [stop, own], ValueError,
+        "monitor must be one of .*got 'f1'; if LambdaCallback adds it to the logs, put that first",
+    )  # fmt: skip
+    x, y = data(rng)
+    network().fit(x, y, verbose=0, callbacks=[own, stop])
+    # in any order
+    stop = EarlyStopping("gradient_norm")
+    network().fit(x, y, verbose=0, callbacks=[stop, TrainingHealth()])
+    assert stop.best > 0
+
+
+def test_a_refused_fit_leaves_the_record_of_the_last_one(rng):
+    model, (x, y) = network(), data(rng)
+    history = model.fit(x, y, verbose=0)
+    progress = model.progress
+    with pytest.raises(ValueError, match="monitor must be one of"):
+        model.fit(x, y, verbose=0, callbacks=EarlyStopping())
+    assert (model.history, model.progress) == (history, progress)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"verbose": "loud"}, ValueError, "verbose must be 'auto', 0, 1 or 2, got 'loud'"),
+        ({"initial_epoch": "1"}, TypeError, "initial_epoch must be an integer, got '1'"),
+        ({"initial_epoch": -1}, ValueError, "initial_epoch must be at least 0, got -1"),
+        ({"validation_split": "0.2"}, TypeError, "validation_split must be a number, got '0.2'"),
+        ({"validation_split": 1.0}, ValueError, r"validation_split must be in \(0, 1\), got 1"),
+    ],
+)
+def test_arguments_of_fit_get_one_sentence(options, error, message, rng):
+    with pytest.raises(error, match=f"^fit: {message}"):
+        network().fit(*data(rng), **options)

@@ -655,7 +655,7 @@ def test_batches_of_similar_lengths_train_on_every_row_and_resume(rng, tmp_path)
         (lambda m, x, y: m.fit(x, y, batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda m, x, y: m.fit(x, y, epochs=1.5), "epochs must be an integer, got 1.5"),
         (lambda m, x, y: m.fit(x, y, sample_weight=np.ones(2)), "one entry for each of the 6 rows"),
-        (lambda m, x, y: m.fit(x, y, validation_split=1.0), "between 0 and 1"),
+        (lambda m, x, y: m.fit(x, y, validation_split=1.0), r"must be in \(0, 1\), got 1.0"),
         (lambda m, x, y: m.fit(x + V, y), r"token ids must be in 0\.\.6"),
         (lambda m, x, y: m.fit([[1], [1, 2]], y), "pad_sequences"),
         (lambda m, x, y: m.set_weights([np.ones(3)]), r"expected embedding/W \(7, 3\)"),

@@ -232,7 +232,7 @@ def test_keys_that_are_whole_numbers_are_classes(keys):
     assert weighed == same
 
 
-@pytest.mark.parametrize("key", [-1, 3, "a", "1", 0.5, 10**12, math.nan, None])
+@pytest.mark.parametrize("key", [-1, 3, "a", "1", 0.5, 10**12, math.nan, None, 10**400, 1j])
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
 def test_a_key_that_is_no_class_is_refused_at_the_start(key, loss):
     model, x, y, _ = classifier(loss=loss)

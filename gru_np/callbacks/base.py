@@ -26,8 +26,9 @@ class Callback:
     epoch 0: 0.2!
     """
 
-    # Whose turn it is when all are told of an event: 0 changes weights, 1 looks on, 2 records what
-    # others may have added to the logs, 3 saves the state of all others as it is after the event.
+    # Whose turn it is when all are told of an event: 0 changes weights or adds to the logs what
+    # others may watch, 1 looks on, 2 records what is in the logs by then, 3 saves the state of all
+    # others as it is after the event.
     turn = 1
     # Of what kind the entries of `get_state` are that `set_state` takes from a file, by name; see
     # `gru_np._schema`. Arrays need none.
@@ -152,14 +153,26 @@ class CallbackList:
     def require(self, names: Iterable[str]) -> None:
         """Let every callback refuse what it cannot do, if the model's own logs have these names."""
         known: dict[str, None] | None = dict.fromkeys(names)
-        for callback in self.callbacks:
-            # A subclass may add more than the class it is made from.
-            own = "adds_to_logs" in vars(type(callback))
-            added = callback.adds_to_logs() if own else None
+        for i, callback in enumerate(self.callbacks):
+            try:
+                callback.before_training(known)
+            except ValueError as error:
+                late = [other for other in self.callbacks[i + 1 :] if _may_add(other) is None]
+                if known is None or not late:
+                    raise
+                callback.before_training(None)  # whatever else is wrong with it comes first
+                raise ValueError(
+                    f"{error}; if {type(late[0]).__name__} adds it to the logs, put that first"
+                ) from error
+            added = _may_add(callback)
             known = None if known is None or added is None else known | dict.fromkeys(added)
-        for callback in self.callbacks:
-            callback.before_training(known)
 
     def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
         """Tell every callback of a step that failed; whether one of them deals with it."""
         return any([callback.on_nonfinite(batch, error) for callback in self.callbacks])
+
+
+def _may_add(callback: Callback) -> Iterable[str] | None:
+    """Give the names that a callback adds to the logs; None: any."""
+    # A subclass may add more than the class it is made from.
+    return callback.adds_to_logs() if "adds_to_logs" in vars(type(callback)) else None

@@ -234,6 +234,8 @@ class TrainingHealth(Callback):
     ['gradient_norm', 'gradient_norm_max', 'gru/n_saturated']
     """
 
+    turn = 0  # others may watch what this adds
+
     state_kinds: ClassVar = {
         "steps": Count, "looks": Count, "sum": float, "max": float, "stuck": dict[str, float],
     }  # fmt: skip
