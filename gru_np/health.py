@@ -10,6 +10,8 @@ from gru_np._aliases import Array, Gradients
 from gru_np._intake import first_nonfinite
 from gru_np._together import Together
 from gru_np.layers import GRU, Bidirectional, Layer
+from gru_np.layers.base import is_just
+from gru_np.layers.gru import Kept
 
 FEW = 1 << 15  # numbers that it is quicker to bring together than to look at array by array
 GATES = ("r", "z", "n")  # the rows of every array of a GRU, in thirds
@@ -111,9 +113,10 @@ def saturation_names(layers: Iterable[Layer]) -> list[str]:
 def _recurrent(layers: Iterable[Layer], saved: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """Yield every GRU's name and what its forward pass kept, each direction for itself."""
     for layer, keep in zip(layers, saved, strict=True):
-        if isinstance(layer, GRU):
+        # A subclass may keep something else.
+        if isinstance(layer, GRU) and isinstance(keep, Kept):
             yield layer.name, keep
-        elif isinstance(layer, Bidirectional):
+        elif is_just(layer, Bidirectional):
             for direction, of_direction in zip(("forward", "backward"), keep[-1], strict=True):
                 yield f"{layer.name}/{direction}", of_direction
 

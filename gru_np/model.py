@@ -34,7 +34,7 @@ from gru_np._console import MovingLine
 from gru_np._intake import REAL, as_array, as_floats, as_weights
 from gru_np.callbacks import Callback, CallbackList, History, Progress
 from gru_np.data import Dataset, split_validation
-from gru_np.layers import Bidirectional, Dense, Embedding, Layer, Masking
+from gru_np.layers import GRU, Bidirectional, Dense, Embedding, Layer, Masking
 from gru_np.layers.base import is_just, takes
 from gru_np.training import States, TrainingProgress
 
@@ -322,6 +322,10 @@ class Sequential:
     def __repr__(self) -> str:
         inner = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"Sequential([{inner}\n], dtype={self.dtype.name!r}, seed={self.seed})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy has: it is in no run, and packs weights of its own."""
+        return vars(self) | {"callbacks": [], "_compiled": {}, "_small": {}}
 
     def get_config(self) -> dict[str, Any]:
         """Describe the model, without its weights, ready for JSON."""
@@ -776,7 +780,12 @@ class Sequential:
         batch_size = _batch_size("predict", batch_size)
         self._ensure_built(x)
         batches = Dataset(x, batch_size=batch_size).batches()
-        outputs = [self._forward(batch.x, inference=True).y for batch in batches]
+        before = [layer.state for layer in self.layers]
+        try:
+            outputs = [self._forward(batch.x, inference=True).y for batch in batches]
+        except BaseException:
+            self._put_states(before)  # half a prediction is none
+            raise
         if not outputs:
             return self._forward(x, inference=True).y
         if isinstance(outputs[0], tuple):
@@ -1142,6 +1151,13 @@ class Sequential:
                     f"fit: tbptt carries states forward in time and needs an output at each step; "
                     f"{layer.name} must read forward only and have return_sequences=True"
                 )
+            own = type(layer).forward is not GRU.forward
+            if isinstance(layer, GRU) and own and type(layer).last_state is GRU.last_state:
+                raise ValueError(
+                    f"fit: tbptt carries states forward in time; {layer.name} "
+                    f"({type(layer).__name__}) has a forward of its own and must say by a "
+                    "last_state(saved) of its own what to carry"
+                )
 
 
 def _callbacks(given: Any) -> list[Callback]:
@@ -1192,7 +1208,7 @@ def _admit(layer: Any, before: list[Layer]) -> None:
     while layer.name in taken:
         layer.name, number = f"{base}_{number}", number + 1
     if isinstance(layer, Dense) and layer.tied_to is not None:
-        named = [other for other in before if other is layer.tied]
+        named: list[Layer] = [other for other in before if other is layer.tied]
         named = named or [other for other in before if other.name == layer.tied_to]
         if not named or not isinstance(named[0], Embedding):
             raise ValueError(

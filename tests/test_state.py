@@ -22,6 +22,8 @@ from gru_np import (
     Embedding,
     Sequential,
     check_gradients,
+    gates,
+    interop,
     optimizers,
 )
 from gru_np.callbacks import (
@@ -33,6 +35,7 @@ from gru_np.callbacks import (
     ReduceLROnPlateau,
     SkipNonFinite,
     TerminateOnNaN,
+    TrainingHealth,
 )
 from gru_np.health import NonFiniteError
 from gru_np.layers import Layer
@@ -216,6 +219,16 @@ def test_a_step_that_raises_leaves_the_states_of_the_step_before():
     assert_carried(model, before)
 
 
+def test_a_prediction_that_fails_half_way_leaves_what_was_carried():
+    x, y = data()
+    model = stateful("bidirectional")
+    model.fit(x, y, batch_size=B, verbose=0)
+    before = carried(model)
+    with pytest.raises(ValueError, match="carries 4 rows, got a batch of 3"):
+        model.predict(x[:-1], batch_size=B)
+    assert_carried(model, before)
+
+
 def test_rows_of_a_stateful_model_are_never_shuffled():
     x, y = data()
     asked, left = stateful("gru"), stateful("gru")
@@ -316,6 +329,22 @@ def test_every_call_in_training_draws_masks_of_its_own_compiled_or_not():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_layer_alone_draws_masks_of_its_own_in_every_call():
+    x = np.random.default_rng(0).standard_normal((3, T, F))
+    makers = {
+        "dropout": lambda: Dropout(0.5, seed=1),
+        "gru": lambda: GRU(4, dropout=0.5, seed=1),
+        "recurrent": lambda: GRU(4, recurrent_dropout=0.5, seed=1),
+        "zoneout": lambda: GRU(4, zoneout=0.5, seed=1),
+        "bidirectional": lambda: Bidirectional(GRU(4, dropout=0.5, seed=1), seed=2),
+    }
+    for make in makers.values():
+        first, again = make(), make()
+        calls = [first(x, training=True) for _ in range(4)]
+        assert len({call.tobytes() for call in calls}) == 4
+        assert_close([again(x, training=True) for _ in range(4)], calls, "exact")
+
+
 def test_a_run_that_stops_within_an_epoch_notes_what_was_done():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((12, T, F)), rng.standard_normal((12, 1))
@@ -382,6 +411,24 @@ def test_averages_of_a_dead_run_reach_no_file(event, tmp_path):
     model.save(tmp_path / "model.safetensors")
     again = Sequential.load(tmp_path / "model.safetensors")
     assert_close(again.get_weights(), model.get_weights(), "exact")
+
+
+def test_a_copy_made_in_a_run_is_in_no_run(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, T, F)), rng.standard_normal((12, 1))
+    copies = []
+
+    class Copy(Callback):
+        def on_epoch_end(self, epoch, logs):
+            copies.append(copy.deepcopy(self.model))
+
+    network().fit(x, y, batch_size=4, verbose=0, callbacks=[AverageWeights(0.5), Copy()])
+    one = copies[0]
+    assert one.callbacks == []
+    one.train_on_batch(x, y)
+    one.save(tmp_path / "model.safetensors")
+    again = Sequential.load(tmp_path / "model.safetensors")
+    assert_close(again.get_weights(), one.get_weights(), "exact")
 
 
 def test_a_file_saved_after_a_fit_goes_on_from_its_end(tmp_path):
@@ -619,6 +666,56 @@ class Shifted(Embedding):
 class Flipped(Dropout):
     def forward(self, x, mask=None, training=False, rng=None):
         return -x, None
+
+
+def test_both_directions_of_a_subclass_are_of_the_subclass():
+    x = np.random.default_rng(0).standard_normal((2, T, F))
+    both = Bidirectional(Doubled(4, seed=0))
+    y = both(x)
+    for layer, half in zip((both.layer, both.backward_layer), np.split(y, 2, axis=-1), strict=True):
+        assert type(layer) is Doubled
+        assert_close(half, layer(x), "exact")
+    assert both.get_config()["backward_layer"]["class"] == "Doubled"
+
+
+@pytest.mark.parametrize("wrong", [Doubled, Halved])
+def test_what_does_a_layers_work_in_its_place_refuses_a_subclass(wrong, tmp_path):
+    layers = [Doubled(4), Dense(2)] if wrong is Doubled else [GRU(4), Halved(2)]
+    model = Sequential(layers, seed=0)
+    model.build((None, None, F))
+    with pytest.raises(interop.ConversionError, match=wrong.__name__):
+        interop.export_standalone(model, tmp_path / "model.py")
+    if wrong is Doubled:
+        with pytest.raises(ValueError, match=r"doubled \(Doubled\) has methods of its own"):
+            gates.trace(model, np.ones((1, T, F)))
+
+
+@pytest.mark.parametrize(
+    "stateful_layer", [GRU(4, stateful=True), Bidirectional(GRU(4, stateful=True))]
+)
+def test_a_stateful_model_is_not_exported_as_one_that_forgets(stateful_layer, tmp_path):
+    model = Sequential([stateful_layer, Dense(2)], seed=0)
+    model.build((None, None, F))
+    with pytest.raises(interop.ConversionError, match="gru has stateful=True"):
+        interop.export_standalone(model, tmp_path / "model.py")
+
+
+def test_health_and_tbptt_take_a_forward_of_its_own_for_what_it_is():
+    class Whole(GRU):
+        def forward(self, x, mask=None, training=False, rng=None):
+            y, saved = super().forward(x)
+            return y, {"inner": saved}
+
+        def backward(self, dy, saved):
+            return super().backward(dy, saved["inner"])
+
+    x, y = data()
+    model = Sequential([Whole(4, return_sequences=True), Dense(2)], seed=0)
+    model.compile("mse", "sgd")
+    history = model.fit(x, y, verbose=0, callbacks=[TrainingHealth()])
+    assert "gradient_norm" in history.history
+    with pytest.raises(ValueError, match=r"whole \(Whole\) has a forward of its own"):
+        model.fit(x, y, tbptt=2, verbose=0)
 
 
 @pytest.mark.parametrize("rows", [1, 6, 40])

@@ -49,7 +49,8 @@ class History(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Note the numbers of the epoch."""
         if self.epoch[-1:] == [epoch]:  # it was stopped before its end, and resumed
-            for values in (self.epoch, *self.history.values()):
+            self.epoch.pop()
+            for values in self.history.values():
                 values.pop()
         for name in logs:
             self.history.setdefault(name, [math.nan] * len(self.epoch))

@@ -15,6 +15,7 @@ from gru_np import recurrence
 from gru_np._aliases import Array, Gradients
 from gru_np._checks import spell
 from gru_np.layers import GRU, Bidirectional, Embedding
+from gru_np.layers.base import is_just
 from gru_np.model import Pass, Sequential
 from gru_np.training import States
 
@@ -377,6 +378,11 @@ class _Recorder:
                     self._watch(inner, name, falls ^ inner.go_backwards)
 
     def _watch(self, layer: GRU, name: str, positions_fall: bool) -> None:
+        if not is_just(layer, GRU):
+            raise ValueError(
+                f"trace: {name} ({type(layer).__name__}) has methods of its own, got no plain GRU; "
+                "records are of the plain equations"
+            )
         if layer.zoneout or layer.layer_norm:
             raise ValueError(
                 f"trace: {name} has zoneout or layer_norm; records are of the plain equations"

@@ -128,6 +128,7 @@ class Layer:
         self.name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         self.trainable = trainable
         self.built = False
+        self._own_rng: Generator | None = None
         self.params: dict[str, Array] = {}
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
@@ -189,6 +190,14 @@ class Layer:
         if not self.built:
             dtype = x.real.dtype if x.dtype.kind in "fc" else np.dtype("float32")
             self.build((None, *x.shape[1:]), dtype, np.random.default_rng(self.seed))
+
+    def rng(self, given: Generator | None) -> Generator:
+        """Give what random numbers are drawn from: the layer's own goes on from call to call."""
+        if given is None:
+            if self._own_rng is None:
+                self._own_rng = np.random.default_rng(self.seed)
+            given = self._own_rng
+        return given
 
     def rules(self) -> dict[str, Rule]:
         """Say which parameters have a regularizer or a constraint."""
@@ -272,7 +281,7 @@ def is_just(layer: Any, cls: type[L]) -> TypeGuard[L]:
     Code that does a layer's work in its place, compiled or exported, must ask: a subclass may have
     another `forward`, and so may a single object.
     """
-    return type(layer) is cls and _methods(cls).isdisjoint(vars(layer))
+    return type(layer) is cls and _methods(type(layer)).isdisjoint(vars(layer))
 
 
 def takes(function: Callable[..., Any], option: str) -> bool:

@@ -65,7 +65,7 @@ class Bidirectional(Layer):
             settings = layer.get_config() | {"go_backwards": not layer.go_backwards}
             if layer.seed is not None:
                 settings["seed"] = layer.seed + 1
-            backward_layer = GRU(**settings)
+            backward_layer = type(layer)(**settings)
         for other in ("units", "return_sequences", "return_state"):
             if getattr(layer, other) != getattr(backward_layer, other):
                 raise ValueError(f"Bidirectional: both layers must have the same {other}")
@@ -82,7 +82,7 @@ class Bidirectional(Layer):
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments, the two layers as descriptions of their own."""
         inner = {
-            name: {"class": "GRU", "config": layer.get_config()}
+            name: {"class": type(layer).__name__, "config": layer.get_config()}
             for name, layer in (("layer", self.layer), ("backward_layer", self.backward_layer))
         }
         return super().get_config() | inner

@@ -10,11 +10,10 @@ from gru_np._intake import as_floats
 from gru_np.layers.base import Layer
 
 
-def dropout_mask(rng: Generator | None, shape: tuple[int, ...], rate: float, dtype: Any) -> Array:
+def dropout_mask(rng: Generator, shape: tuple[int, ...], rate: float, dtype: Any) -> Array:
     """Draw 0 with probability `rate`, else 1 / (1 - rate), so that the mean stays 1."""
     if rate == 1:
         return np.zeros(shape, dtype)
-    rng = rng or np.random.default_rng()
     keep = rng.random(shape, dtype=np.float32) >= rate
     return keep * np.dtype(dtype).type(1 / (1 - rate))
 
@@ -74,9 +73,7 @@ class Dropout(Layer):
         if not training or self.rate == 0:
             return x, None
         shape = self._shape_of_mask(x.shape)
-        if rng is None and self.seed is not None:
-            rng = np.random.default_rng(self.seed)
-        m = dropout_mask(rng, shape, self.rate, x.real.dtype)
+        m = dropout_mask(self.rng(rng), shape, self.rate, x.real.dtype)
         return x * m, m
 
     def _shape_of_mask(self, of_x: tuple[int, ...]) -> tuple[int, ...]:

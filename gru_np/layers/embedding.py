@@ -144,8 +144,9 @@ class Embedding(Layer):
         y = self.params["W"][x]
         if not training or not self.dropout:
             return y, (x, None)
-        rng = rng or np.random.default_rng(self.seed)
-        m = dropout_mask(rng, (self.input_dim,), self.dropout, y.real.dtype)[x, None]  # (B, T, 1)
+        m = dropout_mask(self.rng(rng), (self.input_dim,), self.dropout, y.real.dtype)[
+            x, None
+        ]  # (B, T, 1)
         return y * m, (x, m)
 
     def backward(self, dy: Array, saved: Any) -> tuple[None, Gradients]:

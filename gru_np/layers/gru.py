@@ -141,7 +141,7 @@ class _Recurrent(Layer):
         """Draw the masks of the input (B, I) and of the state (3, B, H), fixed over time."""
         if not training or not (self.dropout or self.recurrent_dropout):
             return None, None
-        rng = rng or np.random.default_rng(self.seed)
+        rng = self.rng(rng)
         I, H = self.params["W_ih"].shape[1], self.units  # noqa: E741
         drop_x = dropout_mask(rng, (batch, I), self.dropout, dtype) if self.dropout else None
         drop_h = (
@@ -432,7 +432,7 @@ class GRU(_Recurrent):
             return self.run_forward(x, *arrays, **settings)
         keep: Any = 1 - self.zoneout
         if training and self.zoneout:
-            rng = rng or np.random.default_rng(self.seed)
+            rng = self.rng(rng)
             keep = rng.random((*x.shape[:2], self.units), dtype=np.float32) >= self.zoneout
         gammas = (self.params["gamma_ih"], self.params["gamma_hh"]) if self.layer_norm else None
         return variants.gru_forward(x, *arrays, keep=keep, gammas=gammas, **settings)

@@ -118,7 +118,7 @@ class SegmentGRU(Layer):
         g = g[1]
         drop = None
         if training and self.dropout:
-            drop = dropout_mask(rng, g.shape, self.dropout, g.real.dtype)
+            drop = dropout_mask(self.rng(rng), g.shape, self.dropout, g.real.dtype)
             g = g * drop
         y = (g @ p["W_out"].T + p["b_out"]).reshape(m, B, C, s)
         y = y.transpose(1, 0, 3, 2).reshape(B, m * s, C) + last
