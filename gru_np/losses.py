@@ -17,6 +17,7 @@ Cross-entropies are in nats: exp(L) is the perplexity, L / ln 2 the bits a symbo
 """
 
 import operator
+import reprlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 
 from gru_np import ctc, kernels
 from gru_np._aliases import Array
-from gru_np._checks import require_rank, spell
+from gru_np._checks import require_count, require_rank, spell
 from gru_np._intake import REAL, as_array, as_floats, as_mask, as_weights
 from gru_np._logits import Logits
 from gru_np._named import Configured, describe, require_known, require_number, resolve
@@ -207,7 +208,8 @@ class SparseCategoricalCrossentropy(_CrossEntropy):
     from_logits : bool
         Whether y_pred holds logits x; if not, probabilities p.
     ignore_class : int, optional
-        A label to leave out, as if masked.
+        A label to leave out, as if masked: for the loss, its mean over batches, all metrics and
+        class weights. It need not be one of 0..K-1.
     label_smoothing : float
         ε in [0, 1].
 
@@ -252,6 +254,9 @@ class SparseCategoricalCrossentropy(_CrossEntropy):
         label_smoothing: float = 0.0,
     ):
         super().__init__(from_logits, label_smoothing)
+        if ignore_class is not None:
+            who = type(self).__name__
+            ignore_class = require_count(who, "ignore_class", ignore_class, least=-(2**63))
         self.ignore_class = self._ignore_class = ignore_class
 
     def __call__(
@@ -913,9 +918,8 @@ def class_weights(
         advice = "dict(enumerate(weights)) makes one of a list"
         if isinstance(class_weight, str):
             advice = "`gru_np.losses.class_weights` shows how to get balanced ones from labels"
-        raise TypeError(
-            f"class_weight: it must be a dict of class to weight, got {class_weight!r}; {advice}"
-        )
+        got = reprlib.repr(class_weight)
+        raise TypeError(f"class_weight: it must be a dict of class to weight, got {got}; {advice}")
     if one_hot:
         classes = y_true.shape[-1]
         y_true = y_true.argmax(axis=-1)

@@ -369,14 +369,18 @@ def test_split_data_and_evaluate_agree_and_batches_of_any_size_give_the_same_mea
     held_out = {k.removeprefix("val_"): v for k, v in split.items() if k.startswith("val_")}
     assert_close(held_out, alone, "rounding")
 
+    weighed = model.evaluate(x, y, sample_weight=weight, return_dict=True)
+    if kind != "last":
+        in_pieces = model.evaluate(x, y, sample_weight=weight, return_dict=True, tbptt=3)
+        assert_close(in_pieces, weighed, "rounding")
+    if class_weight is None:
+        assert_close(whole, weighed, "rounding")
+
     # Metrics are as if there were no weights at all.
     plain = model.evaluate(x, y, return_dict=True)
     for name in kinds:
         assert_close(whole[name], plain[name], "rounding")
         assert_close(plain[f"weighted_{name}"], plain[name], "exact")
-    if class_weight is None:
-        weighed = model.evaluate(x, y, sample_weight=weight, return_dict=True)
-        assert_close(whole, weighed, "rounding")
 
 
 def test_a_mask_of_time_steps_counts_for_outputs_with_axes_behind_time(rng):
@@ -484,3 +488,10 @@ def test_a_head_whose_logits_never_exist_counts_what_the_others_do(
     assert heads and None not in heads
     monkeypatch.setattr(dense, "logits", lambda *a, **k: None)
     assert_close(found, run(), "kernel")
+
+
+@pytest.mark.parametrize("ignored", ["pad", 0.5, True])
+def test_an_ignored_class_is_a_label(ignored):
+    with pytest.raises(TypeError, match="ignore_class must be an integer, got"):
+        losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+    assert losses.SparseCategoricalCrossentropy(ignore_class=np.int8(-1)).ignore_class == -1
