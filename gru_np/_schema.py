@@ -40,10 +40,14 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is bool:
         return type(value) in (bool, int) and value in (0, 1)
     if kind is int:
-        return type(value) is int or (type(value) is float and value.is_integer())
+        return _is_whole(value) or (type(value) is float and value.is_integer())
     if kind is float:
-        return type(value) in (int, float)
+        return _is_whole(value) or type(value) is float
     return isinstance(value, kind if isinstance(kind, type) else object)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -MOST <= value <= MOST
 
 
 def require_fields(
@@ -87,9 +91,11 @@ def require_settings(cls: type, config: Any) -> None:
 def _arguments(cls: type) -> dict[str, Any]:
     """Give the kinds of all arguments of a constructor, those that go to its bases included."""
     kinds: dict[str, Any] = {}
+    if issubclass(cls, tuple):  # a NamedTuple
+        return get_type_hints(cls, include_extras=True)
     for base in reversed(cls.__mro__):
         if "__init__" in vars(base) and base is not object:
-            hints = get_type_hints(base.__init__, include_extras=True)
+            hints = get_type_hints(vars(base)["__init__"], include_extras=True)
             kinds |= {name: kind for name, kind in hints.items() if name != "return"}
     return kinds
 

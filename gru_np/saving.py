@@ -180,7 +180,7 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
     config, arrays = checkpoint.load(path, expected=expected)
     model = made[-1]
     weights, of_training = _split(arrays)
-    with _reading(path):
+    with reading(path):
         if not allow_nonfinite:
             _require_finite(weights)
         model.take_parameters(weights)
@@ -210,7 +210,7 @@ def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) ->
 
     config, arrays = checkpoint.load(path, expected=expected)
     weights, of_training = _split(arrays)
-    with _reading(path):
+    with reading(path):
         training = config["training"]
         _require_same_run(training, callbacks, steps)
         if training.get("fixed", []) != _fixed(model):
@@ -340,7 +340,7 @@ def _below(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
 
 
 @contextmanager
-def _reading(path: Any) -> Iterator[None]:
+def reading(path: Any) -> Iterator[None]:
     """Turn what a nonsensical config provokes into a CheckpointError; say the file."""
     try:
         yield

@@ -27,6 +27,9 @@ from gru_np import (
 )
 from gru_np.callbacks import ModelCheckpoint
 from gru_np.checkpoint import CheckpointError
+from gru_np.series import Forecaster
+from gru_np.series.demo import mackey_glass
+from gru_np.speech import Alphabet, Features, Transcriber
 
 WRONG = [
     None, True, -1, 0, 7, -(10**6), 10**6, 10**30, 1.5, -0.5, float("nan"), float("inf"), "x", "",
@@ -233,3 +236,41 @@ def test_what_callbacks_of_ones_own_put_among_the_numbers_is_kept(tmp_path):
 )  # fmt: skip
 def test_a_value_is_of_a_kind_or_not(value, kind, right):
     assert _schema.fits(value, kind) is right
+
+
+# ------------------------------------------------------ what is kept beside a model, for its use
+
+
+def transcriber(path):
+    made = Transcriber.create(
+        Features("spectrogram", 8000, 16, stack=2), Alphabet(" ab"), 4, 1, seed=0
+    )
+    made.save(path)
+    return Transcriber, lambda one: one.log_probabilities(one.features(np.ones(4000)))
+
+
+def forecaster(path):
+    data = mackey_glass(200)
+    made = Forecaster(data.columns, 6, 20, units=4, epochs=1, seed=0)
+    made.fit(data, verbose=0)
+    made.save(path)
+    return Forecaster, lambda one: one.forecast(data)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value|overflow|divide:RuntimeWarning")
+@pytest.mark.parametrize("make", [transcriber, forecaster])
+def test_settings_of_a_transcriber_and_a_forecaster_are_refused_or_work(make, tmp_path):
+    path = tmp_path / "good.st"
+    cls, use = make(path)
+    config, arrays = checkpoint.load(path)
+    use(cls.load(path))
+    everything = [(at, new) for at in leaves(config) if at[0] == "extras" for new in WRONG]
+    refused = 0
+    for at, new in random.Random(9).sample(everything, 150):
+        checkpoint.save(path, replaced(config, at, new), arrays)
+        try:
+            use(cls.load(path))
+        except ValueError as error:
+            refused += str(path) in str(error)
+            assert "\n" not in str(error), (at, new)
+    assert refused > 75

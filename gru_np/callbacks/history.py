@@ -146,6 +146,7 @@ def spell_number(value: Any) -> str:
     """
     if not isinstance(value, int | float | np.number):
         return str(value)
+    value = float(value)
     return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 or value != value else f"{value:.4e}"
 
 

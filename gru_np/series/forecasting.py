@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import require_choice, require_count
+from gru_np._schema import Count, require_fields, require_settings
 from gru_np.callbacks import Callback, EarlyStopping
 from gru_np.layers import GRU, Dense, Dropout
 from gru_np.layers.reshape import Reshape
@@ -736,6 +737,10 @@ class Forecaster:
         if not isinstance(config, dict) or config.get("format") != MARK:
             raise ValueError(f"{who}: this model was not made by a forecaster")
         try:
+            require_settings(cls, config["settings"])
+            require_settings(Layout, config["layout"])
+            require_fields("trained", config["trained"], TRAINED)
+            require_fields("clock", config["trained"]["clock"], CLOCK)
             made = cls(**config["settings"])
             made.layout = Layout(**config["layout"])
             D, C = len(made.targets), len(made.columns)
@@ -773,6 +778,11 @@ class Forecaster:
             raise ValueError(f"{who}: the settings of its forecaster do not fit the weights")
         made.model = model
         return made
+
+
+# What is told of the training rows that has to be there to forecast.
+TRAINED = {"clock": dict[str, Any], "parts": list[Count]}
+CLOCK = {"unit": str | None, "step": int, "business": bool}
 
 
 def _clock_settings(config: dict[str, Any]) -> dict[str, Any]:

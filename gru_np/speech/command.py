@@ -23,7 +23,7 @@ from gru_np.speech.transcriber import Training, Transcriber
 
 CHECKPOINT = "speech.safetensors"
 # Settings of a run, which `--resume` takes from the model's file.
-OF_THE_RUN = {
+OF_THE_RUN: dict[str, Any] = {
     "validation": _options.number(0, 1, ")"),
     "seed": _options.seed,
     "epochs": _options.integer(1, 10**6),

@@ -9,6 +9,7 @@ Log-mel and MFCC are Kaldi's (kaldi-native-fbank, extra `audio`). "spectrogram" 
 NumPy: the log power in equal bands, Hann window; enough for tones, not meant for speech.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -84,9 +85,11 @@ class Features:
             require_choice("Features", "normalize", self.normalize, ("utterance", "global"))
         if not self.floor > 0:
             raise ValueError(f"Features: floor must be a positive power, got {self.floor!r}")
-        if not self.window >= self.shift > 0:
+        samples = self.shift * self.rate
+        if not (self.window >= self.shift > 0 and samples >= 0.5 and math.isfinite(self.window)):
             raise ValueError(
-                "Features: window and shift must be seconds with window >= shift > 0, "
+                "Features: window and shift must be seconds with window >= shift > 0, and "
+                f"a shift at least a sample of {self.rate} Hz, "
                 f"got {self.window} and {self.shift}"
             )
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gru_np import ctc, ctc_decoding
+from gru_np import ctc, ctc_decoding, saving
 from gru_np._aliases import Array
 from gru_np._checks import require_count
+from gru_np._schema import Count, require_fields, require_settings
 from gru_np.ctc_decoding import Greedy, LanguageModel, Span
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Masking
 from gru_np.model import Sequential
@@ -24,6 +25,8 @@ from gru_np.speech.features import Features, FeatureStream, spec_augment
 PADDING = -1e4
 BLOCK_SECONDS = 10.0
 LONGEST_PIECE = 20.0  # seconds; longer sound is cut where it is quiet, if it has to be cut
+# What the file of a transcriber says beside its model, of which kind.
+SETTINGS = {"features": dict[str, Any], "alphabet": dict[str, Any], "epochs_done": Count}
 QUIET = 0.1  # seconds over which loudness is measured
 
 
@@ -148,8 +151,21 @@ class Transcriber:
             raise ValueError(
                 f"{path}: holds a model, but not one for speech; gru-np train-speech makes one"
             )
-        features = Features.from_config(config["features"])
-        transcriber = cls(model, features, Alphabet(**config["alphabet"]))
+        with saving.reading(path):
+            require_fields("its settings", config, SETTINGS, optional=())
+            require_settings(Features, config["features"])
+            require_settings(Alphabet, config["alphabet"])
+            features = Features.from_config(config["features"])
+            transcriber = cls(model, features, Alphabet(**config["alphabet"]))
+            shape = begin = model.input_shape or (None,)
+            for layer in model.layers:
+                shape = layer.output_shape(shape)
+            sizes = features.size, transcriber.alphabet.outputs
+            if (begin[-1], shape[-1]) != sizes:
+                raise ValueError(
+                    f"its features and alphabet call for sizes {sizes} of input and output, the "
+                    f"model has {(begin[-1], shape[-1])}"
+                )
         transcriber.epochs_done = config["epochs_done"]
         return transcriber
 

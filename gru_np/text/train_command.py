@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from gru_np import _options, text
+from gru_np._aliases import Shape
 from gru_np._console import say
 from gru_np.callbacks import (
     AverageWeights,
@@ -30,7 +31,7 @@ EXAMPLE = "gru-np train --text book.txt --units 384 --epochs 8 --checkpoint book
 
 # Settings of the run beside those of the model, which `--resume` takes from the checkpoint. Paths
 # are not among them: a file must not say what is read or overwritten.
-OF_THE_RUN = {
+OF_THE_RUN: dict[str, Any] = {
     "tokens": ("char", "word"),
     "epochs": _options.integer(1, 10**6),
     "batch_size": _options.integer(1, 10**6),
@@ -261,7 +262,8 @@ def _language_model(args: argparse.Namespace, tokenizer: Any, tokens: int) -> Se
 
 def _require_memory(model: Sequential) -> None:
     """Refuse a model that would not fit into this machine, before any of it is drawn."""
-    numbers, shape = 0, (None, None)
+    numbers = 0
+    shape: Shape = (None, None)
     for layer in model.layers:
         numbers += sum(math.prod(p.shape) for p in layer.parameters(shape).values())
         shape = layer.output_shape(shape)

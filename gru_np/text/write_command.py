@@ -24,7 +24,7 @@ SETTINGS = {  # of `text.generate`, by their names on the command line
     "seed": _options.seed,
 }
 # Of the run that made a model, what it takes to judge it: see `_options.take_run`.
-OF_THE_RUN = {"tokens": ("char", "word"), "validation": _options.share}
+OF_THE_RUN: dict[str, Any] = {"tokens": ("char", "word"), "validation": _options.share}
 HELP = """\
 Write a beginning and get its continuation; an empty line goes on from there. Ctrl-C ends an answer.
   :temperature 0.5    changes a setting: {}
