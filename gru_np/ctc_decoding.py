@@ -8,14 +8,15 @@ Sources: Graves et al. 2006 (ICML), section 3.2 (best path, prefix search); arXi
 algorithm 1 (prefix beam search with a language model); arXiv:1503.03535, eq. 8 (shallow fusion).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gru_np._aliases import Array
-from gru_np._checks import require_count
-from gru_np._intake import as_floats, as_integers
+from gru_np._checks import require_count, require_rank
+from gru_np._intake import REAL, as_array, as_integers
 from gru_np.ctc import NEVER, extend, log_softmax
 
 
@@ -66,7 +67,7 @@ class Greedy:
     """
 
     def __init__(self, blank: int = 0):
-        self.blank = blank
+        self.blank = require_count("Greedy", "blank", blank, least=0)
         self.spans: list[Span] = []
         self.frames = 0
         self._before = blank
@@ -74,7 +75,7 @@ class Greedy:
     def feed(self, log_y: Array) -> list[int]:
         """Take scores (T, V) of the next steps; give the labels that are new."""
         new = []
-        for label in as_floats("Greedy", log_y, "log_y", real=True).argmax(axis=-1).tolist():
+        for label in _scores("greedy", log_y, self.blank).argmax(axis=-1).tolist():
             if label != self.blank:
                 if label == self._before:
                     self.spans[-1] = self.spans[-1]._replace(end=self.frames + 1)
@@ -111,6 +112,17 @@ def greedy(log_y: Array, blank: int = 0) -> list[Span]:
     return decoder.spans
 
 
+def _scores(who: str, log_y: Any, blank: int) -> Array:
+    """Take in scores (T, V), the blank among them and none of them NaN."""
+    log_y = as_array(who, log_y, "log_y", REAL)
+    require_rank(who, "log_y", log_y, ("time", "outputs"))
+    if not require_count(who, "blank", blank, least=0) < log_y.shape[1]:
+        raise ValueError(f"{who}: blank must be one of {log_y.shape[1]} outputs, got {blank}")
+    if log_y.dtype.kind == "f" and (wrong := np.isnan(log_y).any(axis=1)).any():
+        raise ValueError(f"{who}: log_y must hold numbers, got NaN at time {int(wrong.argmax())}")
+    return log_y
+
+
 # --------------------------------------------------------------------------------- the alignment
 
 
@@ -145,9 +157,19 @@ def align(log_y: Array, labels: Sequence[int], blank: int = 0) -> list[Span]:
     >>> align(log_y, [1, 1, 2])
     [Span(label=1, begin=1, end=3), Span(label=1, begin=4, end=5), Span(label=2, begin=5, end=6)]
     """
-    log_y = as_floats("align", log_y, "log_y", real=True)
-    T = len(log_y)
-    extended, skip = extend(np.asarray([labels], int), np.array([len(labels)]), blank)
+    log_y = _scores("align", log_y, blank)
+    T, V = log_y.shape
+    wanted = as_array("align", labels, "labels", REAL)
+    if wanted.size:
+        wanted = as_integers("align", wanted, "labels")
+    require_rank("align", "labels", wanted, ("labels",))
+    labels = wanted.tolist()
+    for label in labels:
+        if not 0 <= label < V or label == blank:
+            raise ValueError(
+                f"align: labels must be in 0..{V - 1} and not the blank, {blank}, got {label}"
+            )
+    extended, skip = extend(np.array([labels], int), np.array([len(labels)]), blank)
     extended, skip = extended[0], skip[0]  # (S,)
     S = len(extended)
     repeats = sum(a == b for a, b in zip(labels[1:], labels[:-1], strict=True))
@@ -233,7 +255,8 @@ class CharacterModel:
     def __init__(self, model: Any, tokens: Sequence[int], begin: int, unknown: float = -20.0):
         self.model = model
         self.tokens = as_integers("CharacterModel", tokens, "tokens")
-        self.begin = begin
+        require_rank("CharacterModel", "tokens", self.tokens, ("labels",))
+        self.begin = require_count("CharacterModel", "begin", begin, least=0)
         self.unknown = unknown
 
     def start(self) -> _Context:
@@ -410,8 +433,14 @@ def prefix_beam_search(
     ((1,), 0.64)
     """
     require_count("prefix_beam_search", "beam_width", beam_width)
-    log_y = as_floats("prefix_beam_search", log_y, "log_y", real=True)
-    log_y = log_y.astype(np.float64, copy=False)
+    log_y = _scores("prefix_beam_search", log_y, blank).astype(np.float64)
+    for name, value in (("weight", weight), ("label_bonus", label_bonus)):
+        if not math.isfinite(value):
+            raise ValueError(f"prefix_beam_search: {name} must be finite, got {value}")
+    if not least_log_p < math.inf:
+        raise ValueError(
+            f"prefix_beam_search: least_log_p must be a number below infinity, got {least_log_p}"
+        )
     start = language_model.start() if language_model else None
     # prefix -> [ln p ending in a blank, ln p ending in its last label, bonus, state]
     beams: dict[tuple[int, ...], list[Any]] = {(): [0.0, NEVER, 0.0, start]}

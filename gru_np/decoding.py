@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gru_np._checks import require_count
 from gru_np._intake import as_floats
 
 Scores = NDArray[np.float64]
@@ -655,11 +656,8 @@ def beam_search(
     >>> best.ids, round(float(np.exp(best.score)), 2)
     ((1, 0), 0.36)
     """
-    if length < 1 or beam_width < 1:
-        raise ValueError(
-            "beam_search: length and beam_width must be at least 1, "
-            f"got length={length}, beam_width={beam_width}"
-        )
+    require_count("beam_search", "length", length)
+    require_count("beam_search", "beam_width", beam_width)
     if not 0 <= length_norm < np.inf:
         raise ValueError(f"beam_search: length_norm must be a number >= 0, got {length_norm}")
     start = as_scores(start_logits, "beam_search")

@@ -128,7 +128,7 @@ def test_bad_audio_gets_one_clear_sentence(tmp_path):
             read_audio(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name}: ")
         assert "\n" not in str(caught.value)
-    with pytest.raises(AudioError, match=r"cannot be opened|no such file"):
+    with pytest.raises(AudioError, match="this is a directory; name a file"):
         read_audio(tmp_path)
 
 

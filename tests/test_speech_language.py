@@ -1,11 +1,10 @@
 """Language models of `gru-np train` in the search for the best transcript."""
 
-import argparse
-
 import numpy as np
 import pytest
 
 from gru_np import GRU, Dense, Embedding, Sequential
+from gru_np._options import OptionError, Parser
 from gru_np.ctc import log_softmax
 from gru_np.ctc_decoding import CharacterModel, WordModel, prefix_beam_search
 from gru_np.speech import Alphabet, Features, Transcriber, command, load_language_model, write_wav
@@ -103,7 +102,7 @@ def test_the_command_searches_with_the_language_model_and_its_weight(tmp_path, c
     saved_language_model(tmp_path / "lm", CharTokenizer.fit("ab ba\nab\n"))
 
     def written(*options):
-        parser = argparse.ArgumentParser()
+        parser = Parser()
         command.transcribe_arguments(parser)
         words = [tmp_path / "a.wav", "--model", tmp_path / "model", *options]
         assert command.transcribe_run(parser.parse_args([str(word) for word in words])) == 0
@@ -121,7 +120,7 @@ def test_the_command_searches_with_the_language_model_and_its_weight(tmp_path, c
         assert written(*options) == text
     assert written("--beam", 4) == expected[0.0]
     for wrong in (("--beam", 0), ("--beam", -1)):
-        with pytest.raises(ValueError, match="beam_width must be"):
+        with pytest.raises(OptionError, match="--beam must be at least 1"):
             written(*wrong)
     with pytest.raises(ValueError, match="--stream writes as it reads and cannot search"):
         written("--stream", "--language-model", tmp_path / "lm")

@@ -30,17 +30,25 @@ class Alphabet:
 
     def __init__(self, symbols: Sequence[str], unit: str = "character"):
         require_choice("Alphabet", "unit", unit, UNITS)
-        self.symbols = list(symbols)
-        if len(set(symbols)) != len(symbols) or "" in self.symbols:
+        if isinstance(symbols, str) and unit == "word":
+            raise TypeError(f"Alphabet: symbols must be a list of words, got {symbols!r}")
+        self.symbols = as_transcripts(
+            "Alphabet", list(symbols) if isinstance(symbols, str) else symbols, "symbols"
+        )
+        if len(set(self.symbols)) != len(self.symbols) or "" in self.symbols:
             raise ValueError(f"Alphabet: symbols must differ and not be empty, got {symbols!r}")
-        if unit == "character" and any(len(symbol) != 1 for symbol in symbols):
+        if unit == "word" and any(symbol.split() != [symbol] for symbol in self.symbols):
+            raise ValueError("Alphabet: with unit='word', symbols must be words without spaces")
+        if unit == "character" and any(len(symbol) != 1 for symbol in self.symbols):
             raise ValueError("Alphabet: with unit='character', symbols must be single characters")
         self.unit = unit
         self._labels = {symbol: i for i, symbol in enumerate(self.symbols, start=1)}
 
     @classmethod
     def of(cls, texts: Iterable[str], unit: str = "character") -> "Alphabet":
-        """Collect the symbols of some transcripts, in their sorted order."""
+        """Collect the symbols of some transcripts, in their sorted order; a string is one."""
+        require_choice("Alphabet", "unit", unit, UNITS)
+        texts = as_transcripts("Alphabet.of", texts)
         split = str.split if unit == "word" else list
         return cls(sorted({symbol for text in texts for symbol in split(text)}), unit)
 
@@ -56,6 +64,8 @@ class Alphabet:
 
     def encode(self, text: str) -> list[int]:
         """Give the labels of a transcript."""
+        if not isinstance(text, str):
+            raise TypeError(f"Alphabet: text must be a str, got {_brief(text)}")
         symbols = text.split() if self.unit == "word" else list(text)
         unknown = sorted(set(symbols) - self._labels.keys())
         if unknown:
@@ -72,3 +82,21 @@ class Alphabet:
     def get_config(self) -> dict[str, Any]:
         """Give the constructor arguments, ready for JSON."""
         return {"symbols": self.symbols, "unit": self.unit}
+
+
+def as_transcripts(who: str, texts: Any, what: str = "texts") -> list[str]:
+    """Give a list of transcripts; a string is one transcript and not a list of characters."""
+    if isinstance(texts, str):
+        return [texts]
+    several = hasattr(type(texts), "__iter__") and getattr(texts, "ndim", 1) > 0
+    if isinstance(texts, bytes | dict) or not several:
+        raise TypeError(f"{who}: {what} must be a list of str, got {_brief(texts)}")
+    found = list(texts)
+    for i, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(f"{who}: {what} must be a list of str, got {_brief(text)} at {i}")
+    return found
+
+
+def _brief(value: Any) -> str:
+    return " ".join(repr(value).split())[:60]

@@ -14,10 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._checks import require_count, spell
+from gru_np._files import open_input
+from gru_np._intake import as_array
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
-# What some programs write for a length they did not know when they began: read to the end.
-UNKNOWN_SIZE = 0xFFFFFFFF
+LONGEST_FORMAT = 64  # bytes of a format that are read; those that we know have 40 at most
+# What programs write for a length that they did not know when they began, as into a pipe, less a
+# header or a part of a frame. A file that announces so much and holds less is read to its end.
+UNKNOWN_SIZES = (range(0x7FFF0000, 0x80000001), range(0xFFFF0000, 0x100000000))
+LOUDEST = 32.0  # no samples in -1 .. 1, whatever was done to them, but integers become floats are
 
 
 class AudioError(ValueError):
@@ -29,6 +35,9 @@ class Audio(NamedTuple):
 
     samples: Array
     rate: int
+
+
+INTEGERS = tuple(map(np.dtype, ("i1", "u1", "i2", "i4")))  # that sound has a range for
 
 
 class _Format(NamedTuple):
@@ -73,11 +82,9 @@ class AudioFile:
         self.path = Path(path)
         self._sound: Any = None
         try:
-            self._file = open(self.path, "rb")  # noqa: SIM115 - closed by close
-        except FileNotFoundError:
-            raise AudioError(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be opened: {error.strerror}") from None
+            self._file = open_input(self.path)
+        except (OSError, ValueError) as error:
+            raise AudioError(str(error)) from None
         try:
             if not self._open_wav():
                 self._open_other()
@@ -121,24 +128,30 @@ class AudioFile:
 
     def _open_wav(self) -> bool:
         """Read the header, up to the first sample; False if this is not a WAV we read."""
-        file, size = self._file, os.fstat(self._file.fileno()).st_size
+        file = self._file
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if size == 0:
             raise AudioError(f"{self.path}: is empty")
         head = file.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return False
+        announced = struct.unpack("<I", head[4:8])[0] + 8
         form = None
         while len(chunk := file.read(8)) == 8:
             name, length = chunk[:4], struct.unpack("<I", chunk[4:])[0]
             if name == b"fmt ":
-                form = self._read_format(file.read(length))
+                form = self._read_format(file.read(min(length, LONGEST_FORMAT)))
+                file.seek(max(length - LONGEST_FORMAT, 0), os.SEEK_CUR)
                 if form is None:
                     return False
             elif name == b"data":
                 if form is None:
                     break
                 held = size - file.tell()
-                length = held if length == UNKNOWN_SIZE else length
+                beyond = length > held and any(length in sizes for sizes in UNKNOWN_SIZES)
+                if beyond or (length == 0 and announced != size):  # no length was filled in
+                    length = held
                 each = form.channels * form.bits // 8
                 if length > held:
                     raise AudioError(
@@ -175,7 +188,8 @@ class AudioFile:
                 "pip install gru_np[audio]"
             ) from None
         try:
-            self._sound = soundfile.SoundFile(self.path)
+            self._file.seek(0)
+            self._sound = soundfile.SoundFile(self._file)
         except soundfile.LibsndfileError:
             raise AudioError(f"{self.path}: is not an audio file") from None
         self.rate, self.frames = self._sound.samplerate, self._sound.frames
@@ -237,8 +251,60 @@ def require_rate(path: Any, rate: int, expected: int | None) -> None:
         )
 
 
+def as_samples(who: str, sound: Any, rate: int | None = None) -> Array:
+    """Give the samples of one channel (N,) as floats in -1 .. 1, or raise.
+
+    Integers of 8, 16 and 32 bits are divided by the range of their type, as WAV files are read;
+    those of 64 bits have no such range, and floats far beyond 1 were integers once: both are
+    refused. An `Audio` must have the rate, if one is given.
+    """
+    if isinstance(sound, Audio):
+        require_rate(who, sound.rate, rate)
+        sound = sound.samples
+    elif isinstance(sound, tuple | str | os.PathLike):
+        raise TypeError(
+            f"{who}: sound must be an array of samples, got a {type(sound).__name__}; "
+            "read_audio reads a file"
+        )
+    samples = as_array(who, sound, "sound", "iuf", "samples", "give floats in -1 .. 1", finite=True)
+    if samples.ndim != 1:
+        channels = min(samples.shape) if samples.ndim == 2 else 0
+        advice = (
+            "; take one channel, or the mean of floats in -1 .. 1 over them"
+            if 0 < channels <= 8
+            else ""
+        )
+        raise ValueError(
+            f"{who}: sound must be one channel of shape (samples,), got {spell(samples.shape)}"
+            + advice
+        )
+    if samples.dtype.kind in "iu":
+        if samples.dtype not in INTEGERS:
+            raise TypeError(
+                f"{who}: integer samples must be of 8, 16 or 32 bits, whose range is that of "
+                f"-1 .. 1, got {samples.dtype}; give their own type, np.int16 perhaps, or floats"
+            )
+        offset = 128 if samples.dtype == np.uint8 else 0  # the one type without a sign
+        half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        return ((samples.astype(np.float64) - offset) / half).astype(np.float32)
+    if samples.size and (loudest := float(np.abs(samples).max())) > LOUDEST:
+        raise ValueError(
+            f"{who}: sound must lie in -1 .. 1, got samples up to {loudest:.6g}; divide those of "
+            "16 bits by 32768"
+        )
+    return samples
+
+
 def write_wav(path: Any, samples: Any, rate: int) -> None:
     """Write one channel as WAV of 16 bits; what lies beyond -1 .. 1 is clipped.
+
+    Parameters
+    ----------
+    path : str or path
+    samples : (N,) array
+        Floats in -1 .. 1, or integers of 8, 16 or 32 bits, which are divided by their range.
+    rate : int
+        In hertz.
 
     Examples
     --------
@@ -251,7 +317,9 @@ def write_wav(path: Any, samples: Any, rate: int) -> None:
     """
     import wave
 
-    whole = np.clip(np.round(np.asarray(samples, float) * 32768), -32768, 32767).astype("<i2")
+    rate = require_count("write_wav", "rate", rate)
+    sound = as_samples("write_wav", samples).astype(np.float64)
+    whole = np.clip(np.round(sound * 32768), -32768, 32767).astype("<i2")
     with wave.open(os.fspath(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -22,7 +22,9 @@ from gru_np.speech.plots import plot_posteriors
 from gru_np.speech.transcriber import Training, Transcriber
 
 CHECKPOINT = "speech.safetensors"
-# Settings of a run, which `--resume` takes from the model's file.
+BEAM = 16  # prefixes, where a language model is given and no number
+# Settings of a run beside those of the model, which `--resume` takes from the file. The name of the
+# table is not among them: a file must not say what is read.
 OF_THE_RUN: dict[str, Any] = {
     "validation": _options.number(0, 1, ")"),
     "seed": _options.seed,
@@ -32,7 +34,6 @@ OF_THE_RUN: dict[str, Any] = {
     "noise": _options.number(0, 1000),
     "augment": (False, True),
 }
-BEAM = 16  # prefixes, where a language model is given and no number
 
 
 # ------------------------------------------------------------------------------------ transcribe
@@ -55,12 +56,18 @@ def transcribe_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
     add("--demo", action="store_true", help="learn dialling tones, transcribe an unseen number")
     add("--times", action="store_true", help="show when each word was said, in seconds")
-    add("--beam", type=int, metavar="N", help="search with N prefixes; else the best path")
+    add(
+        "--beam", type=_options.integer(1, 4096), metavar="N",
+        help="search with N prefixes; else the best path",
+    )  # fmt: skip
     add("--language-model", metavar="FILE", help="that gru-np train left, weighs the search")
-    add("--weight", type=float, default=0.5, help="of the language model (0.5)")
+    add("--weight", type=_options.number(0, 1000), default=0.5, help="of the language model (0.5)")
     add("--stream", action="store_true", help="write while reading, as for live sound")
-    add("--plot", metavar="PNG", help="draw the posteriors over the spectrogram of one file")
-    add("--seed", type=int, default=0, help="of the demonstration (0)")
+    add(
+        "--plot", type=_options.output, metavar="PNG",
+        help="draw the posteriors over the spectrogram of one file",
+    )  # fmt: skip
+    add("--seed", type=_options.seed, default=0, help="of the demonstration (0)")
 
 
 def transcribe_run(args: argparse.Namespace) -> int:
@@ -201,46 +208,44 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add("folder", metavar="FOLDER", help=f"sound files and {TABLE}: file, tab, transcript")
     add("--transcripts", metavar="NAME", default=TABLE, help=f"name of the table ({TABLE})")
     add(
-        "--model",
-        metavar="FILE",
-        type=_options.output,
-        default=CHECKPOINT,
+        "--model", type=_options.output, metavar="FILE", default=CHECKPOINT,
         help=f"where it is kept ({CHECKPOINT})",
-    )
+    )  # fmt: skip
     add("--resume", action="store_true", help="go on with the run in --model")
     add("--unit", choices=UNITS, default="character", help="what is recognised (character)")
     add("--features", choices=KINDS[:-1], default="log_mel", help="(log_mel)")
-    add("--bins", type=int, default=40, help="mel bands, cepstra or bands (40)")
-    add("--deltas", type=int, default=0, choices=(0, 1, 2), help="changes over time (0)")
+    add(
+        "--bins", type=_options.integer(1, 4096), default=40,
+        help="mel bands, cepstra or bands (40)",
+    )  # fmt: skip
+    add("--deltas", type=_options.integer(0, 2), default=0, help="changes over time, 0 to 2 (0)")
     add(
         "--normalize", choices=("utterance", "global"), default="utterance",
         help="each utterance by itself, or all alike: better for single words, and what "
         "--streaming does (utterance)",
     )  # fmt: skip
-    add("--stack", type=int, default=2, help="frames of 10 ms in a time step (2)")
+    add(
+        "--stack", type=_options.integer(1, 100), default=2,
+        help="frames of 10 ms in a time step (2)",
+    )  # fmt: skip
     add("--streaming", action="store_true", help="one direction only, to write while listening")
     add("--units", type=_options.size, default=128, help="size of each GRU (128)")
     add("--layers", type=_options.depth, default=2, help="GRUs on top of each other (2)")
     add("--dropout", type=_options.rate, default=0.3, help="behind each layer (0.3)")
-    add("--epochs", type=OF_THE_RUN["epochs"], default=40, help="times over the recordings (40)")
+    kinds = OF_THE_RUN
+    add("--epochs", type=kinds["epochs"], default=40, help="times over the recordings (40)")
+    add("--batch-size", type=kinds["batch_size"], default=16, help="utterances of a batch (16)")
     add(
-        "--batch-size", type=OF_THE_RUN["batch_size"], default=16, help="utterances of a batch (16)"
-    )
-    add(
-        "--learning-rate",
-        type=OF_THE_RUN["learning_rate"],
-        default=2e-3,
+        "--learning-rate", type=kinds["learning_rate"], default=2e-3,
         help="first rate of Adam (0.002)",
-    )
-    add("--noise", type=OF_THE_RUN["noise"], default=0.3, help="added to normalised features (0.3)")
+    )  # fmt: skip
+    add("--noise", type=kinds["noise"], default=0.3, help="added to normalised features (0.3)")
     add("--augment", action="store_true", help="hide stretches of time and bands (SpecAugment)")
     add(
-        "--validation",
-        type=OF_THE_RUN["validation"],
-        default=0.1,
+        "--validation", type=kinds["validation"], default=0.1,
         help="share of the recordings held out (0.1)",
-    )
-    add("--seed", type=OF_THE_RUN["seed"], default=0, help="decides everything random (0)")
+    )  # fmt: skip
+    add("--seed", type=kinds["seed"], default=0, help="decides everything random (0)")
 
 
 def train_run(args: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gru_np._files import read_input
+
 TABLE = "transcripts.tsv"
 HEADERS = {("path", "text"), ("file", "text"), ("path", "sentence"), ("file", "transcript")}
 
@@ -46,7 +48,7 @@ def read_corpus(folder: Any, table: str = TABLE) -> list[Utterance]:
     folder = Path(folder)
     path = folder / table
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_input(path).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise ValueError(
             f"{path}: there is no such file; it should hold a line for each sound file: "

@@ -41,6 +41,8 @@ def dial(number: str, rng: np.random.Generator, noise: float = 0.2) -> Array:
     """
     pieces = [np.zeros(_duration(rng, 0.04, 0.1))]
     for key in number:
+        if key not in KEYS:
+            raise ValueError(f"dial: number must be made of the keys {KEYS}, got {number!r}")
         row, column = divmod(KEYS.index(key), 3)
         t = np.arange(_duration(rng, 0.05, 0.12)) / RATE
         tone = np.zeros(len(t))

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array
-from gru_np._checks import require_choice, require_count, spell
+from gru_np._checks import require_choice, require_count, require_rank
+from gru_np._intake import REAL, as_array, as_floats
+from gru_np.speech.audio import Audio, as_samples
 
 KINDS = ("log_mel", "mfcc", "spectrogram", "given")
 DELTA_REACH = 2  # frames on either side
@@ -137,20 +139,16 @@ class Features:
         return self.finish(self.with_deltas(self.spectra(sound)))
 
     def spectra(self, samples: Any) -> Array:
-        """From samples (N,) to spectra (T, bins) float32; given ones pass."""
-        samples = np.asarray(samples, np.float32)
+        """From samples (N,) to spectra (T, bins) float32; given ones pass.
+
+        Samples are floats in -1 .. 1, or integers of 8, 16 or 32 bits, which are divided by the
+        range of their type; an `Audio`, as `read_audio` gives it, must have our rate.
+        """
         if self.kind == "given":
-            if samples.ndim != 2 or samples.shape[1] != self.bins:
-                raise ValueError(
-                    f"Features: given spectra must have shape (time, {self.bins}), "
-                    f"got {spell(samples.shape)}"
-                )
-            return samples
-        if samples.ndim != 1:
-            raise ValueError(
-                f"Features: sound must have shape (samples,), got {spell(samples.shape)}; "
-                "take the mean of the channels"
-            )
+            spectra = as_array("Features", samples, "given spectra", REAL, finite=True)
+            require_rank("Features", "given spectra", spectra, ("time", self.bins))
+            return spectra.astype(np.float32, copy=False)
+        samples = as_samples("Features", samples, self.rate).astype(np.float32, copy=False)
         if len(samples) < self.window_samples:
             return np.zeros((0, self.bins), np.float32)
         return self._spectrogram(samples) if self.kind == "spectrogram" else self._kaldi(samples)
@@ -178,6 +176,8 @@ class Features:
         total: Any = 0.0
         squares: Any = 0.0
         count = 0
+        if isinstance(sounds, Audio) or getattr(sounds, "ndim", 2) == 1:
+            raise TypeError("Features.fit: sounds must be several, got one; give [sound]")
         for sound in sounds:
             x = self.with_deltas(self.spectra(sound)).astype(np.float64)
             total = total + x.sum(axis=0)
@@ -259,6 +259,8 @@ def delta(x: Array) -> Array:
     >>> delta(np.arange(6.0)[:, None])[2:4, 0].tolist()
     [1.0, 1.0]
     """
+    x = as_floats("delta", x, real=True)
+    require_rank("delta", "x", x, ("time", "features"))
     if not len(x):
         return x
     around = np.pad(x, [(DELTA_REACH, DELTA_REACH), (0, 0)], mode="edge")
@@ -296,6 +298,8 @@ class FeatureStream:
                 "FeatureStream: features must not be normalised by utterance, which needs all of "
                 "it; use normalize='global'"
             )
+        if features.kind == "given":
+            raise ValueError("FeatureStream: given spectra are not made of samples")
         self.features = features
         self._samples = np.zeros(0, np.float32)  # from the beginning of the next frame on
         self._spectra = np.zeros((0, features.bins), np.float32)  # the next, and those before it
@@ -304,7 +308,8 @@ class FeatureStream:
 
     def feed(self, samples: Any) -> Array:
         """Take samples (N,); give the time steps (T, size) that are complete."""
-        return self._advance(np.asarray(samples, np.float32), last=False)
+        sound = as_samples("FeatureStream", samples, self.features.rate)
+        return self._advance(sound.astype(np.float32, copy=False), last=False)
 
     def finish(self) -> Array:
         """Give what is left."""
@@ -365,8 +370,12 @@ def spec_augment(
     >>> bool(hidden.any()), bool(hidden.all())
     (True, False)
     """
+    x = as_floats("spec_augment", x, real=True)
+    require_rank("spec_augment", "x", x, ("time", features.size))
     T = len(x)
-    y = x.reshape(T, -1, features.bins).copy()  # (T, stack and deltas, bins)
+    y = x.reshape(
+        T, x.shape[1] // features.bins, features.bins
+    ).copy()  # (T, stack and deltas, bins)
     for _ in range(time_masks):
         length = int(rng.integers(0, int(longest * T) + 1))
         begin = int(rng.integers(0, T - length + 1))

@@ -1,11 +1,12 @@
 """What the network hears when: label posteriors over the spectrogram (extra `plot`)."""
 
+import os
 from typing import Any
 
 import numpy as np
 
 from gru_np.ctc_decoding import greedy
-from gru_np.speech.audio import read_audio
+from gru_np.speech.audio import as_samples, read_audio
 from gru_np.speech.features import Features
 from gru_np.speech.transcriber import Transcriber
 
@@ -23,7 +24,7 @@ def plot_posteriors(
     Parameters
     ----------
     transcriber : Transcriber
-    sound : str, path or (N,) array
+    sound : str, path, Audio or (N,) array
         An utterance.
     least : float
         Symbols that never reach this probability are left out; the blank is drawn in grey.
@@ -52,7 +53,9 @@ def plot_posteriors(
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install gru_np[plot]") from error
     features = transcriber.features
-    samples = sound if isinstance(sound, np.ndarray) else read_audio(sound, features.rate).samples
+    if isinstance(sound, str | os.PathLike):
+        sound = read_audio(sound, features.rate)
+    samples = as_samples("plot_posteriors", sound, features.rate)
     log_y = transcriber.log_probabilities(features(samples))
     y = np.exp(log_y)  # (T, V)
     picture = Features("spectrogram", features.rate, bins=80).spectra(samples)

@@ -3,6 +3,8 @@
 Notation: B batch, T time steps, F features, V outputs (blank 0 and the symbols).
 """
 
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,14 +13,15 @@ import numpy as np
 
 from gru_np import ctc, ctc_decoding, saving
 from gru_np._aliases import Array
-from gru_np._checks import require_count
+from gru_np._checks import require_count, require_rank
+from gru_np._intake import REAL, as_array, as_floats
 from gru_np._schema import Count, require_fields, require_settings
 from gru_np.ctc_decoding import Greedy, LanguageModel, Span
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Masking
 from gru_np.model import Sequential
 from gru_np.saving import require_own_path
-from gru_np.speech.alphabet import Alphabet
-from gru_np.speech.audio import AudioFile, require_rate
+from gru_np.speech.alphabet import Alphabet, as_transcripts
+from gru_np.speech.audio import AudioFile, as_samples, require_rate
 from gru_np.speech.features import Features, FeatureStream, spec_augment
 
 # Padding of a batch: no normalised time step consists of this number.
@@ -74,6 +77,19 @@ class Training:
     noise: float = 0.3
     augment: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_count("Training", "epochs", self.epochs)
+        require_count("Training", "batch_size", self.batch_size)
+        require_count("Training", "sorted_epochs", self.sorted_epochs, least=0)
+        require_count("Training", "seed", self.seed, least=0)
+        for name, low in (("learning_rate", False), ("clipnorm", False), ("noise", True)):
+            value = getattr(self, name)
+            if not (0 < value < math.inf or (low and value == 0)):
+                raise ValueError(
+                    f"Training: {name} must be {'at least' if low else 'above'} 0 and finite, "
+                    f"got {value!r}"
+                )
 
 
 class Transcriber:
@@ -206,6 +222,8 @@ class Transcriber:
         if path is not None:
             require_own_path("Transcriber", path)
         training = training or Training()
+        inputs = [self._features_of(x, i) for i, x in enumerate(inputs)]
+        texts = as_transcripts("Transcriber", texts)
         labels = [self.alphabet.encode(text) for text in texts]
         self._require_alignments(inputs, labels, texts)
         lengths = np.array([len(x) for x in inputs])
@@ -271,10 +289,19 @@ class Transcriber:
 
     def log_probabilities(self, x: Array) -> Array:
         """From features (T, F) to ln y (T, V)."""
+        x = self._features_of(x)
         return _log(self.model.predict(x[None])[0]) if len(x) else self._nothing()
+
+    def _features_of(self, x: Any, i: int | None = None) -> Array:
+        """Take in the features (T, F) of an utterance."""
+        what = "features" if i is None else f"features {i}"
+        x = as_array("Transcriber", x, what, REAL, finite=True)
+        require_rank("Transcriber", what, x, ("time", self.features.size))
+        return x.astype(np.float32, copy=False)
 
     def log_probabilities_of(self, inputs: Sequence[Array], batch_size: int = 32) -> list[Array]:
         """Do the same for many utterances, in batches of similar length."""
+        inputs = [self._features_of(x, i) for i, x in enumerate(inputs)]
         found: dict[int, Array] = {}
         for rows in bucketed(np.array([len(x) for x in inputs]), batch_size):
             log_y = _log(self.model.predict(pad([inputs[i] for i in rows]), batch_size=len(rows)))
@@ -296,8 +323,9 @@ class Transcriber:
 
         Parameters
         ----------
-        sound : str, path or (N,) array
-            At the rate of `features`.
+        sound : str, path, Audio or (N,) array
+            At the rate of `features`; floats in -1 .. 1, or integers of 8, 16 or 32 bits, which are
+            divided by the range of their type.
         beam_width : int, optional
             Search with this many prefixes (`gru_np.ctc_decoding.prefix_beam_search`); without it,
             the best path is taken.
@@ -306,6 +334,10 @@ class Transcriber:
         **search
             `weight` and the other settings of the search.
         """
+        if self.features.kind == "given":
+            raise ValueError(
+                "transcribe: the features are given, not made of sound; use log_probabilities"
+            )
         decode = self._decoder(beam_width, language_model, search)
         if self.streams and beam_width is None:  # scores may go as soon as their best path is known
             stream = self.stream()
@@ -383,9 +415,10 @@ class Transcriber:
             yield self.log_probabilities(self.features(piece))
 
     def _blocks(self, sound: Any) -> Iterator[Array]:
-        if isinstance(sound, np.ndarray):
+        if not isinstance(sound, str | os.PathLike):
+            samples = as_samples("transcribe", sound, self.features.rate)
             size = int(BLOCK_SECONDS * self.features.rate)
-            yield from (sound[i : i + size] for i in range(0, len(sound), size))
+            yield from (samples[i : i + size] for i in range(0, len(samples), size))
             return
         with AudioFile(sound) as file:
             require_rate(sound, file.rate, self.features.rate)
@@ -498,7 +531,9 @@ def bucketed(lengths: Any, batch_size: int, rng: np.random.Generator | None = No
     >>> [rows.tolist() for rows in bucketed([5, 90, 7, 80, 6], 2)]
     [[0, 4], [2, 3], [1]]
     """
-    sizes = np.asarray(lengths, float)
+    sizes = as_array("bucketed", lengths, "lengths", "iuf", finite=True).astype(float)
+    require_rank("bucketed", "lengths", sizes, ("utterances",))
+    require_count("bucketed", "batch_size", batch_size)
     if rng is not None:
         sizes = sizes * rng.uniform(0.9, 1.1, len(sizes))
     order = np.argsort(sizes, kind="stable")
@@ -510,6 +545,11 @@ def bucketed(lengths: Any, batch_size: int, rng: np.random.Generator | None = No
 
 def pad(inputs: Sequence[Array]) -> Array:
     """Put utterances (T, F) of different lengths into one array (B, T, F), padded for `Masking`."""
+    inputs = [as_floats("pad", one, f"input {i}", real=True) for i, one in enumerate(inputs)]
+    if not inputs:
+        raise ValueError("pad: inputs must hold an utterance at least, got none")
+    for i, one in enumerate(inputs):
+        require_rank("pad", f"input {i}", one, ("time", inputs[0].shape[-1] if one.ndim else "F"))
     x = np.full((len(inputs), max(map(len, inputs)), inputs[0].shape[1]), PADDING, np.float32)
     for row, one in zip(x, inputs, strict=True):
         row[: len(one)] = one
@@ -518,8 +558,15 @@ def pad(inputs: Sequence[Array]) -> Array:
 
 def pad_labels(labels: Sequence[Sequence[int]]) -> Array:
     """Put labels of different lengths into one array (B, L), padded with -1 as CTC wants it."""
-    y = np.full((len(labels), max(map(len, labels))), -1)
-    for row, one in zip(y, labels, strict=True):
+    rows = [as_array("pad_labels", one, f"labels {i}", REAL) for i, one in enumerate(labels)]
+    for i, one in enumerate(rows):
+        require_rank("pad_labels", f"labels {i}", one, ("labels",))
+        if one.size and one.dtype.kind not in "iu":
+            raise TypeError(f"pad_labels: labels {i} must be integers, got {one.dtype}")
+    if not rows:
+        raise ValueError("pad_labels: labels must be of an utterance at least, got none")
+    y = np.full((len(rows), max(map(len, rows))), -1)
+    for row, one in zip(y, rows, strict=True):
         row[: len(one)] = one
     return y
 
@@ -547,10 +594,15 @@ def cut_where_quiet(
     >>> [len(piece) for piece in cut_where_quiet([sound], rate=1000, longest=4.0)]
     [3100, 1900]
     """
+    require_count("cut_where_quiet", "rate", rate)
+    if not 2 / rate <= longest < math.inf:
+        raise ValueError(
+            f"cut_where_quiet: longest must be at least two samples, in seconds, got {longest}"
+        )
     most, quiet = int(longest * rate), max(int(QUIET * rate), 1)
     held = np.zeros(0, np.float32)
     for block in blocks:
-        held = np.concatenate([held, block])
+        held = np.concatenate([held, as_samples("cut_where_quiet", block)])
         while len(held) > most:
             half = held[most // 2 : most].astype(np.float64)
             loudness = np.convolve(half**2, np.ones(quiet), "valid")
