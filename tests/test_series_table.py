@@ -68,8 +68,11 @@ def test_the_command_says_what_is_wrong_with_its_arguments(tmp_path, capsys):
         ([str(tmp_path / "none.csv"), "--target", "x"], "there is no such file"),
         ([str(tmp_path), "--target", "x"], "this is a directory"),
         (["a.csv"], "--target must name the column"),
-        (["--demo", "--interval", "1.5"], "--interval must be between 0 and 1"),
-        (["--demo", "--save", str(tmp_path / "no" / "x")], "there is no folder"),
+        (["--demo", "--interval", "1.5"], "--interval must be above 0 and at most 0.9999"),
+        (
+            ["--demo", "--save", str(tmp_path / "no" / "x")],
+            "--save must be in a folder that exists",
+        ),
     ]:
         assert cli.main(["forecast", *args]) == 2
         assert message in capsys.readouterr().err

@@ -287,7 +287,7 @@ def test_a_model_file_names_no_file_to_read_when_training_goes_on(tmp_path, tran
     transcriber.model.compile("ctc")
     run = {"validation": 0.1, "seed": 0, "epochs": 5, "batch_size": 2, "learning_rate": 0.1,
            "noise": 0.0, "augment": False}  # fmt: skip
-    foreign = {"model": "victim", "folder": "/etc", "transcripts": "passwd", "bins": 7}
+    foreign = {"model": "victim", "folder": "/etc", "bins": 7}
     transcriber.model.extras["run"] = run | foreign
     transcriber.save(tmp_path / "m")
     args = build_parser().parse(["train-speech", "here", "--model", str(tmp_path / "m")])

@@ -5,15 +5,19 @@ A grid is kept as its beginning, its step and its number of rows; steps are micr
 """
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gru_np._aliases import Array
-from gru_np._checks import require_choice
+from gru_np._checks import require_choice, spell
+from gru_np._intake import as_array
 
 SECOND = 1_000_000  # in microseconds, the unit of all times but months
+LATEST = 2**61  # of integers as times: their differences have 64 bits
+LARGEST_GAP = 2_000_000  # rows that gaps="insert" may add to a short series
+EPOCHS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND, 604_800 * SECOND
 
 # Tried in this order on a whole column; the two with day and month in doubt decide by the grid.
@@ -171,6 +175,12 @@ class Clock:
         if time is None:
             return cls(np.arange(rows), "row", 1, True), np.arange(rows)
         times = as_times(time)
+        if _has_zone(time) and (times != times.astype("M8[D]")).any():
+            notes.append("the times have a zone and are read as UTC")
+        unit = _epoch_unit(times)
+        if unit is not None:
+            notes.append(f"the times are {EPOCHS[unit]} since 1970, in UTC")
+            times = times.astype(f"M8[{unit}]").astype("M8[us]")
         if times.shape != (rows,):
             raise ValueError(f"Series: time must have one entry a row, {rows}, got {times.shape}")
         order = np.argsort(times, kind="stable")
@@ -199,6 +209,11 @@ class Clock:
                     + (f"; {skipped} holidays are simply left out" if skipped else "")
                 )
                 return clock, _inverse(order)
+        if on_grid and gaps == "insert" and added > max(LARGEST_GAP, 4 * rows):
+            raise ValueError(
+                f"Series: gaps='insert' would put {added:,} rows between {rows:,}, up to "
+                f"{_spelled(times[-1])}; correct the times, or say gaps='rows'"
+            )
         if on_grid and (gaps == "insert" or (gaps == "auto" and added <= rows / 5)):
             whole = cls._grid(times[0], ticks[0], unit, step, int(position[-1]) + 1)
             if added:
@@ -262,10 +277,31 @@ def _require_distinct(times: Array, order: Array) -> None:
         unit = "row" if times.dtype.kind in "iu" else "us"
         shown = Clock(times, unit, DAY if unit == "us" else 1, True).spell(times[same[0]])
         many = "1 timestamp occurs" if len(same) == 1 else f"{len(same):,} timestamps occur"
+        if _end_of_summer_time(times[same]):
+            raise ValueError(
+                f"{shown} occurs in rows {first} and {second}, as when daylight saving time ends; "
+                "give the times in UTC, or with their offset from it, as in "
+                f"{shown}+02:00"
+            )
         raise ValueError(
             f"{many} twice, the first is {shown} in rows {first} and {second}; a series needs one "
             "row for each time (is this several series in one table?)"
         )
+
+
+def _end_of_summer_time(times: Array) -> bool:
+    """Answer whether times that occur twice are hours of the night to a Sunday, an hour each."""
+    if times.dtype.kind != "M":
+        return False
+    hours = (times - times.astype("M8[D]")).astype("m8[h]").astype(int)
+    days = np.unique(times.astype("M8[D]"))
+    sundays = (days.astype(int) + 4) % 7 == 0  # 1970-01-01 was a Thursday
+    an_hour = all(np.ptp(times[times.astype("M8[D]") == day]) < HOUR for day in days)
+    return bool(sundays.all() and (hours <= 3).all() and len(days) <= 200 and an_hour)
+
+
+def _spelled(time: Any) -> str:
+    return str(time.astype("M8[D]") if time.dtype.kind == "M" else time)
 
 
 def _count(n: int, word: str) -> str:
@@ -289,20 +325,125 @@ def as_times(time: Any) -> Array:
     array(['2004-03-13T00:00:00.000000', '2004-03-14T00:00:00.000000'],
           dtype='datetime64[us]')
     """
+    who, what = "Series", "time"
+    if hasattr(time, "to_timestamp"):  # a PeriodIndex
+        time = time.to_timestamp()
+    elif str(getattr(time, "dtype", "")).startswith("period"):
+        time = time.dt.to_timestamp()
     convert = getattr(time, "to_numpy", None)
-    array = np.asarray(convert() if convert is not None else time)
+    array = convert() if convert is not None else time
+    if isinstance(array, list | tuple):
+        array = np.array([*array, None], object)[:-1]
+    elif not isinstance(array, np.ndarray):
+        array = as_array(who, array, what, "iuMUO", "dates or integers")
+    if array.ndim != 1:
+        raise ValueError(f"{who}: {what} must have shape (rows,), got {spell(array.shape)}")
+    if array.dtype.kind == "O" and array.size:
+        array = _of_objects(array)
     if array.dtype.kind == "M":
         if np.isnat(array).any():
             row = int(np.isnat(array).argmax()) + 1
-            raise ValueError(f"Series: row {row} has no time")
+            raise ValueError(f"{who}: row {row} has no time")
+        years = array.astype("M8[Y]").astype(np.int64) + 1970
+        if years.size and not 1 <= int(years.min()) <= int(years.max()) <= 9999:
+            raise ValueError(
+                f"{who}: {what} must be in the years 1 to 9999, got {years.min()} to {years.max()}"
+            )
         return array.astype("M8[us]")
+    if array.dtype.kind == "f" and array.size and np.isfinite(array).all():
+        # As time.time() gives it; a float of another size says no time.
+        micro = np.round(np.clip(array, -1e12, 1e12).astype(np.float64) * SECOND)
+        if _epoch_unit(micro.astype(np.int64)) == "us":
+            return micro.astype(np.int64)
     if array.dtype.kind in "iu":
+        if array.size:
+            whole_numbers([array.min(), array.max()])
         return array.astype(np.int64)
-    if array.dtype.kind == "O" and array.size and isinstance(array.flat[0], datetime.date):
-        return array.astype("M8[us]")
-    if array.dtype.kind in "UO":
-        return parse_times([str(text) for text in array.ravel()])
-    raise ValueError(f"Series: time must be dates or integers, got an array of {array.dtype}")
+    if array.dtype.kind in "UT":
+        return parse_times([str(text) for text in array])
+    raise ValueError(f"{who}: {what} must be dates or integers, got an array of {array.dtype}")
+
+
+def whole_numbers(times: Iterable[Any]) -> Array:
+    """Give integers, or texts that are, as int64 of which any two can be subtracted, or raise."""
+    found = [int(time) for time in times]
+    if max(map(abs, found), default=0) > LATEST:
+        raise ValueError("Series: time must be within 2**61 of zero, got more")
+    return np.array(found, np.int64)
+
+
+def _of_objects(array: Array) -> Array:
+    """Turn dates, texts or integers into an array of these; dates with a zone become UTC."""
+    for row, value in enumerate(array, start=1):
+        if value is None or type(value).__name__ in ("NaTType", "NAType"):
+            raise ValueError(f"Series: row {row} has no time")
+    for kind in (str, datetime.date, np.datetime64, int | np.integer, float):
+        if all(isinstance(v, kind) and not isinstance(v, bool) for v in array):
+            break
+    else:
+        kinds = sorted({type(v).__name__ for v in array})
+        raise ValueError(
+            f"Series: time must be dates or integers, all of one kind, got {', '.join(kinds)}"
+        )
+    if kind is str:
+        return array.astype(str)
+    if kind is not datetime.date:
+        return np.array(array.tolist()) if kind is float else whole_numbers(array)
+    zones = [getattr(value, "tzinfo", None) is not None for value in array]
+    if any(zones):
+        if not all(zones):
+            row = zones.index(not zones[0]) + 1
+            raise ValueError(
+                f"Series: all times must have a zone, or none, and row {row} differs from row 1"
+            )
+        return _without_zone(array)
+    return array.astype("M8[us]")
+
+
+def _has_zone(time: Any) -> bool:
+    """Answer whether times are dates with a zone."""
+    first = time[0] if isinstance(time, list | tuple | np.ndarray) and len(time) else None
+    zone = getattr(time, "tz", None) or getattr(first, "tzinfo", None)
+    return zone is not None
+
+
+def _without_zone(times: Any) -> Array:
+    """Give times with a zone as UTC; midnights of days as these days."""
+    if all(time.time() == datetime.time() for time in times):
+        days = [time.replace(tzinfo=None) for time in times]
+        if len(set(days)) == len(days):
+            return np.array(days, "M8[us]")
+    return np.array(
+        [time.astimezone(datetime.UTC).replace(tzinfo=None) for time in times], "M8[us]"
+    )
+
+
+def _epoch_unit(times: Array) -> str | None:
+    """Give the unit in which integers count the time since 1970, if all lie in 1990 to 2100."""
+    if times.dtype.kind not in "iu" or not times.size:
+        return None
+    low, high = int(times.min()), int(times.max())
+    for power, unit in zip((0, 3, 6, 9), EPOCHS, strict=True):
+        if 631_152_000 * 10**power <= low and high <= 4_102_444_800 * 10**power:
+            return unit
+    return None
+
+
+def looks_like_epoch(values: Any) -> bool:
+    """Answer whether a column that is not named so counts time since 1970, on an even grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_np.series.clock import looks_like_epoch
+    >>> looks_like_epoch(1_700_000_000_000 + 60_000 * np.arange(5)), looks_like_epoch(np.arange(5))
+    (True, False)
+    """
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) < 3 or _epoch_unit(values) is None:
+        return False
+    steps = np.diff(values.astype(np.int64))
+    return bool(steps.min() > 1 and not (steps % steps.min()).any())
 
 
 def column_times(names: Sequence[str], columns: Sequence[Any]) -> Array:
@@ -310,14 +451,16 @@ def column_times(names: Sequence[str], columns: Sequence[Any]) -> Array:
     if len(columns) > 1:
         pairs = zip(*(map(str, column) for column in columns), strict=True)
         return parse_times([" ".join(parts) for parts in pairs])
-    values = np.asarray(columns[0])
-    is_integer = values.dtype.kind in "iu"
+    values = columns[0]
+    is_integer = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
     if is_integer and values.size:
         low, high = int(values.min()), int(values.max())
         in_years = names[0].strip().lower() == "year" and low > 0 and high < 10_000
         in_days = low >= 18_000_101 and high <= 29_991_231
         if in_years or in_days:
             return parse_times([str(value) for value in values])
+    if _has_zone(values):
+        return np.asarray(values)  # still with their zone, of which a note is made
     return as_times(values)
 
 
@@ -339,8 +482,8 @@ def parse_times(texts: Sequence[str]) -> Array:
     stripped = [text.strip() for text in texts]
     if "" in stripped:
         raise ValueError(f"row {stripped.index('') + 1} has no time")
-    if all(text.isdigit() and (len(text) < 4 or len(text) > 8) for text in stripped):
-        return np.array([int(text) for text in stripped])
+    if all(text.isdecimal() and (len(text) < 4 or 8 < len(text) < 20) for text in stripped):
+        return whole_numbers(stripped)
     readings, best, failed_at = [], "", 0
     for layout in FORMATS:
         times, failed = _read_all(stripped, layout)
@@ -382,10 +525,7 @@ def _read_iso(texts: Sequence[str]) -> Array | None:
     times = []
     for text in texts:
         try:
-            time = datetime.datetime.fromisoformat(text)
+            times.append(datetime.datetime.fromisoformat(text))
         except ValueError:
             return None
-        if time.tzinfo is not None:
-            time = time.astimezone(datetime.UTC).replace(tzinfo=None)
-        times.append(time)
-    return np.array(times, "M8[us]")
+    return _of_objects(np.array([*times, None], object)[:-1])

@@ -2,13 +2,15 @@
 
 import argparse
 import importlib
-from pathlib import Path
+import warnings
 from typing import Any
 
-from gru_np import _console
+import numpy as np
+
+from gru_np import _console, _options
 from gru_np.saving import require_own_path
 from gru_np.series.backtest import Report, backtest, find_origins
-from gru_np.series.csvfile import read_csv
+from gru_np.series.csvfile import THOUSANDS, read_csv
 from gru_np.series.demo import mackey_glass
 from gru_np.series.forecast import Forecast
 from gru_np.series.forecasting import Forecaster
@@ -25,7 +27,10 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("csv", nargs="?", metavar="CSV", help="a header, a column of times, numbers")
     sub.add_argument("--demo", action="store_true", help="use a series made on the spot instead")
     sub.add_argument("--target", nargs="+", metavar="COLUMN", help="what to forecast")
-    sub.add_argument("--horizon", type=int, default=None, help="steps ahead (24)")
+    rows, count = _options.integer(1), _options.integer(1, 10**6)
+    sub.add_argument(
+        "--horizon", type=_options.integer(1, 10_000), default=None, help="steps ahead (24)"
+    )
     sub.add_argument(
         "--past", nargs="+", default=[], metavar="COLUMN", help="inputs known up to now"
     )
@@ -41,26 +46,52 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         help="what a jump in time is: rows that are missing, or none (auto)",
     )  # fmt: skip
     sub.add_argument("--missing", nargs="+", default=[], metavar="VALUE", help="stands for missing")
+    sub.add_argument(
+        "--decimal", choices=[".", ","], help="what begins the decimals of a number (found)"
+    )
+    sub.add_argument(
+        "--thousands", choices=THOUSANDS, metavar="MARK",
+        help="what parts the thousands of a number: a comma, dot, space or ' (none; with a decimal "
+        "comma a dot)",
+    )  # fmt: skip
     sub.add_argument("--method", choices=["direct", "recursive"], default="direct")
     sub.add_argument("--loss", choices=KINDS, default="quantiles", help="(quantiles)")
-    sub.add_argument("--season", type=int, help="period in rows (found); 1 for none")
+    sub.add_argument("--season", type=rows, help="period in rows (found); 1 for none")
     sub.add_argument("--log", action="store_true", help="forecast the logarithm of the target")
-    sub.add_argument("--lookback", type=int, help="steps of a training window (chosen)")
-    sub.add_argument("--units", type=int, default=64, help="size of each GRU (64)")
-    sub.add_argument("--layers", type=int, default=1, help="GRUs on top of each other (1)")
-    sub.add_argument("--dropout", type=float, default=0.0, help="after each GRU (0)")
-    sub.add_argument("--epochs", type=int, default=None, help="at most (40; demo 15)")
-    sub.add_argument("--test", type=float, default=0.2, help="share of the rows to judge by (0.2)")
-    sub.add_argument("--stride", type=int, default=1, help="rows between origins of the back-test")
-    sub.add_argument("--refit-every", type=int, help="retrain after so many origins; slow")
-    sub.add_argument("--interval", type=float, default=0.8, help="share inside the interval (0.8)")
-    sub.add_argument("--seed", type=int, default=0, help="decides everything random (0)")
-    sub.add_argument("--save", metavar="FILE", help="keep the model, with scaling and columns")
+    sub.add_argument(
+        "--lookback", type=_options.integer(2, 10**6), help="steps of a training window (chosen)"
+    )
+    sub.add_argument("--units", type=_options.size, default=64, help="size of each GRU (64)")
+    sub.add_argument(
+        "--layers", type=_options.depth, default=1, help="GRUs on top of each other (1)"
+    )
+    sub.add_argument("--dropout", type=_options.rate, default=0.0, help="after each GRU (0)")
+    sub.add_argument("--epochs", type=count, default=None, help="at most (40; demo 15)")
+    sub.add_argument(
+        "--test", type=_options.share, default=0.2, help="share of the rows to judge by (0.2)"
+    )
+    sub.add_argument("--stride", type=rows, default=1, help="rows between origins of the back-test")
+    sub.add_argument("--refit-every", type=rows, help="retrain after so many origins; slow")
+    sub.add_argument(
+        "--interval",
+        type=_options.number(0, 0.9999, "("),
+        default=0.8,
+        help="share inside the interval (0.8)",
+    )
+    sub.add_argument("--seed", type=_options.seed, default=0, help="decides everything random (0)")
+    sub.add_argument(
+        "--save", type=_options.output, metavar="FILE",
+        help="keep the model, with scaling and columns",
+    )  # fmt: skip
     sub.add_argument(
         "--model", metavar="FILE", help="use a model that was kept; nothing is trained"
     )
-    sub.add_argument("--output", metavar="CSV", help="write the forecast to a file")
-    sub.add_argument("--plot", metavar="IMAGE", help="draw it (needs matplotlib)")
+    sub.add_argument(
+        "--output", type=_options.output, metavar="CSV", help="write the forecast to a file"
+    )
+    sub.add_argument(
+        "--plot", type=_options.output, metavar="IMAGE", help="draw it (needs matplotlib)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,15 +142,8 @@ def _check(args: argparse.Namespace) -> None:
         require_own_path("--save", args.save)
     if not args.demo and not args.target and not args.model:
         raise ValueError("--target must name the column to forecast")
-    if not 0 < args.interval < 1:
-        raise ValueError(f"--interval must be between 0 and 1, got {args.interval}")
-    if not 0 < args.test < 1:
-        raise ValueError(f"--test must be between 0 and 1, got {args.test}")
     if args.plot:  # before minutes of training, not after
         _pyplot()
-    for path in (args.save, args.output, args.plot):
-        if path and not Path(path).absolute().parent.is_dir():
-            raise ValueError(f"{path}: there is no folder {Path(path).parent}")
 
 
 def _read(args: argparse.Namespace, forecaster: Forecaster | None) -> Series:
@@ -131,7 +155,14 @@ def _read(args: argparse.Namespace, forecaster: Forecaster | None) -> Series:
     columns = forecaster.columns if forecaster else [*args.target, *args.past, *args.known]
     if len(set(columns)) < len(columns):
         raise ValueError("a column must have one role, --target or --past or --known")
-    return read_csv(args.csv, columns, args.time, args.gaps, args.missing)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        data = read_csv(
+            args.csv, columns, args.time, args.gaps, args.missing, args.decimal, args.thousands
+        )
+    for warning in caught:
+        _console.remark(f"gru-np forecast: {warning.message}")
+    return data
 
 
 def _asked(args: argparse.Namespace, data: Series) -> Forecaster:

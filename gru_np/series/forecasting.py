@@ -27,7 +27,7 @@ from gru_np.series.forecast import Forecast
 from gru_np.series.heads import QUANTILES, Head
 from gru_np.series.naive import carry, find_season
 from gru_np.series.scores import LEVELS
-from gru_np.series.table import Series
+from gru_np.series.table import Series, as_names
 from gru_np.series.windows import Parts, Scaling
 
 CHUNK = 512  # steps of one pass, to bound memory
@@ -45,7 +45,7 @@ class Forecaster:
         H, steps ahead.
     lookback : int, optional
         Steps of a training window; three seasons or two horizons, 48 to 256, if not given.
-    past, known : sequence of str
+    past, known : str or sequence of str
         Covariates: columns that are known up to the origin, and columns whose future is known too
         (holidays, prices that were announced).
     calendar : bool
@@ -103,8 +103,8 @@ class Forecaster:
         horizon: int = 24,
         lookback: int | None = None,
         *,
-        past: Iterable[str] = (),
-        known: Iterable[str] = (),
+        past: str | Iterable[str] = (),
+        known: str | Iterable[str] = (),
         calendar: bool = True,
         method: str = "direct",
         loss: str = "quantiles",
@@ -124,7 +124,7 @@ class Forecaster:
     ):
         who = "Forecaster"
         self.targets = [targets] if isinstance(targets, str) else [str(t) for t in targets]
-        self.past, self.known = list(past), list(known)
+        self.past, self.known = as_names(who, "past", past), as_names(who, "known", known)
         if not self.targets:
             raise ValueError(f"{who}: targets must name a column at least")
         names = self.targets + self.past + self.known

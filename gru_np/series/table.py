@@ -3,6 +3,8 @@
 Notation: N rows (time steps), C columns. NaN is a missing value; nothing is ever filled in here.
 """
 
+import datetime
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import spell
-from gru_np.series.clock import Clock, column_times
+from gru_np._intake import REAL, as_array
+from gru_np.series.clock import Clock, column_times, looks_like_epoch, parse_times
 
 
 class Series:
@@ -19,12 +22,13 @@ class Series:
     Parameters
     ----------
     values : (N,) or (N, C) array
-        Numbers; NaN (or a masked entry) is missing.
+        Numbers; NaN (or None, or a masked entry) is missing.
     columns : sequence of str, optional
-        Names; "value", or "0", "1", ... if not given.
+        Names; those of a data frame, "value", or "0", "1", ... if not given.
     time : (N,) array, optional
-        datetime64, `datetime`s, dates as text, or integers, in rising order; steps 0, 1, 2, ... if
-        not given.
+        datetime64, `datetime`s, dates as text, or integers, in rising order; those of a data
+        frame's index, or steps 0, 1, 2, ... if not given. Times with a zone are read as UTC, and
+        integers like those of seconds, milli-, micro- or nanoseconds since 1970 as such.
     gaps : {"auto", "insert", "rows"}
         What a jump in time means: "insert" puts rows of missing values where the grid has none,
         "rows" counts each row as one step. "auto" inserts if that adds a fifth of the rows at most.
@@ -36,7 +40,8 @@ class Series:
     clock : Clock
         The times of the rows, and how they go on.
     notes : list of str
-        What had to be noticed, a sentence each: jumps, missing values, reordering.
+        What had to be noticed, a sentence each: jumps, missing values, reordering, what was left
+        out.
 
     Raises
     ------
@@ -65,9 +70,18 @@ class Series:
         time: Any = None,
         gaps: str = "auto",
     ):
+        self.notes: list[str] = []
+        if time is None:
+            time = _index_times(getattr(values, "index", None), self.notes)
+        if columns is None:
+            columns = _table_columns(values)
         array = _numbers(values)
         names = _names(columns, array.shape[1])
-        self.notes: list[str] = []
+        beyond = np.abs(np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)).max(axis=0) >= 2**53
+        rounded = _has_integers(values)
+        for name, is_beyond in zip(names, beyond, strict=True):
+            if is_beyond and rounded:
+                self.notes.append(f"{name}: integers beyond 2**53 are rounded to float64")
         self.clock, rows = Clock.of(time, len(array), gaps, self.notes)
         self.values = np.full((self.clock.rows, array.shape[1]), np.nan)
         self.values[rows] = array
@@ -95,15 +109,18 @@ class Series:
     def __repr__(self) -> str:
         word = "column" if len(self.columns) == 1 else "columns"
         return (
-            f"Series({len(self):,} rows x {len(self.columns)} {word}: {', '.join(self.columns)}; "
+            f"Series({len(self):,} rows x {len(self.columns)} {word}: {shortened(self.columns)}; "
             f"{self.clock})"
         )
 
-    def places(self, columns: Iterable[str]) -> list[int]:
+    def places(self, columns: str | Iterable[str]) -> list[int]:
         """Give the positions of columns by name, or say which there are."""
-        for name in columns:
-            require_column(name, self.columns)
-        return [self.columns.index(name) for name in columns]
+        place = {name: i for i, name in enumerate(self.columns)}
+        names = as_names("Series", "columns", columns)
+        for name in names:
+            if name not in place:
+                require_column(name, self.columns)
+        return [place[name] for name in names]
 
     def rows(self, start: int, stop: int) -> "Series":
         """Give the rows start <= row < stop, as a Series."""
@@ -122,14 +139,38 @@ def require_column(name: str, columns: Sequence[str], where: str = "the table") 
     lower = {column.lower(): column for column in columns}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
     raise ValueError(
-        f"there is no column {name!r} in {where}; the columns are {', '.join(columns)}"
+        f"there is no column {name!r} in {where}; the columns are {shortened(columns)}"
         + (f"; did you mean {lower[near[0]]!r}?" if near else "")
     )
 
 
+def as_names(who: str, what: str, names: Any) -> list[str]:
+    """Give names as a list of str; a str, or a number, is one name and not several."""
+    if names is None:
+        return []
+    if isinstance(names, str | bytes | int | float) or not hasattr(type(names), "__iter__"):
+        names = [names]
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str | int | float | np.integer | np.floating | tuple):
+            raise TypeError(f"{who}: {what} must be names, got {name!r:.60}")
+    return [str(name) for name in found]
+
+
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """Join names, and say how many more there are."""
+    more = f", and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def left_out(names: Sequence[str]) -> list[str]:
+    """Give the note about columns that hold no numbers, if there are any."""
+    return [f"left out, since they hold no numbers: {shortened(names)}"] if names else []
+
+
 def from_table(
     table: Any,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     time: str | Sequence[str] | None = None,
     gaps: str = "auto",
 ) -> Series:
@@ -140,11 +181,14 @@ def from_table(
     table : pandas or polars DataFrame or Series, dict, structured array, or array
         Anything with `columns` and `table[name]`, or that NumPy can read. Nothing of pandas or
         polars is imported.
-    columns : sequence of str, optional
-        The columns to take; all that hold numbers if not given.
+    columns : str or sequence of str, optional
+        The columns to take; all that hold numbers if not given, and a note names the others.
+        Nullable, Decimal and bool columns, and those of Python objects, hold numbers if all of
+        their entries are numbers or missing.
     time : str or sequence of str, optional
         The column of times (several are joined: date and time of day). If not given: a pandas
-        index of dates, else the first column named like a time, or of datetime64.
+        index of dates, else the first column named like a time, or of datetime64. An index that
+        is left out is noted, one of several levels refused.
     gaps : {"auto", "insert", "rows"}
         As for `Series`.
 
@@ -164,53 +208,95 @@ def from_table(
         )
     names = _table_columns(table)
     if names is None:
-        index = getattr(table, "index", None)
         name = getattr(table, "name", None)
         single = [str(name)] if isinstance(name, str) and np.ndim(_plain(table)) == 1 else None
-        return Series(_plain(table), columns or single, _index_times(index), gaps)
+        return Series(table, columns or single, None, gaps)
 
     texts = [str(name) for name in names]
-    for wanted in columns or ():
-        require_column(wanted, texts)
+    key = dict(zip(texts, names, strict=True))
+    chosen, parts = as_names("from_table", "columns", columns), as_names("from_table", "time", time)
+    for wanted in (*chosen, *parts):
+        if wanted not in key:
+            require_column(wanted, texts)
+    if len(key) < len(texts):
+        used = {*chosen, *parts} if chosen else set(texts)
+        for name, count in Counter(texts).items():
+            if count > 1 and name in used:
+                raise ValueError(f"from_table: the table has two columns {name!r}; rename one")
 
     def column(text: str) -> Any:
-        return _plain(table[names[texts.index(text)]])
+        return _plain(table[key[text]])
 
-    times = None
-    if time is not None:
-        parts = [time] if isinstance(time, str) else list(time)
-        for part in parts:
-            require_column(part, texts)
+    notes: list[str] = []
+    if parts:
         times = column_times(parts, [column(part) for part in parts])
     else:
-        times, parts = _index_times(getattr(table, "index", None)), []
+        times = _index_times(getattr(table, "index", None), notes)
         if times is None:
             found = _find_time(texts, column)
             if found is not None:
                 parts, times = [found], column_times([found], [column(found)])
-    chosen = list(columns or ())
     if columns is None:
-        chosen = [t for t in texts if t not in parts and np.asarray(column(t)).dtype.kind in "iufb"]
+        rest = [text for text in texts if text not in parts]
+        chosen = [text for text in rest if _holds_numbers(column(text))]
         if not chosen:
-            raise ValueError(f"from_table: no column holds numbers; there are {', '.join(texts)}")
-    arrays = [_numbers(column(name), f"column {name!r}")[:, 0] for name in chosen]
-    return Series(np.stack(arrays, axis=1), chosen, times, gaps)
+            raise ValueError(f"from_table: no column holds numbers; there are {shortened(texts)}")
+        taken = set(chosen)
+        notes += left_out([text for text in rest if text not in taken])
+    arrays = [_numbers(column(name), f"column {name!r}") for name in chosen]
+    for name, array in zip(chosen, arrays, strict=True):
+        if array.shape != (len(arrays[0]), 1):
+            raise ValueError(
+                f"from_table: columns must be of one length, got {len(arrays[0])} rows of "
+                f"{chosen[0]!r} and {spell(array.shape)} of {name!r}"
+            )
+    rounded = [name for name in chosen if _has_integers(column(name))]
+    series = Series(np.concatenate(arrays, axis=1), chosen, times, gaps)
+    notes += [
+        f"{name}: integers beyond 2**53 are rounded to float64"
+        for name in rounded
+        if np.nanmax(np.abs(series[name]), initial=0) >= 2**53
+    ]
+    series.notes[:0] = notes
+    return series
 
 
-TIME_NAMES = ("date", "datetime", "time", "timestamp", "ds", "month", "year", "day", "week")
+TIME_NAMES = frozenset(
+    ("date", "datetime", "time", "timestamp", "ts", "ds", "month", "year", "day", "week", "epoch",
+     "unix", "unixtime", "unixtimestamp", "epochtime")
+)  # fmt: skip
+TIME_UNITS = ("utc", "ms", "us", "ns", "s")  # at the end of such a name, after a mark
 
 
 def is_time_name(name: str) -> bool:
-    """Answer whether a column is called like a time."""
-    return name.strip().lower().replace("_", "") in TIME_NAMES
+    """Answer whether a column is called like a time.
+
+    Examples
+    --------
+    >>> from gru_np.series.table import is_time_name
+    >>> is_time_name("Timestamp_ms"), is_time_name("times")
+    (True, False)
+    """
+    words = name.strip().lower().replace("_", " ").replace("-", " ").replace("(", " ")
+    parts = words.replace(")", " ").split()
+    if len(parts) > 1 and parts[-1] in TIME_UNITS:
+        parts = parts[:-1]
+    return "".join(parts) in TIME_NAMES
 
 
 def _find_time(names: Sequence[str], column: Any) -> str | None:
-    """Find the column of times: by its type, or by its name."""
-    for name in names:
-        if np.asarray(column(name)).dtype.kind == "M":
+    """Find the column of times: by its type, by its name, or by what it holds."""
+    found = {name: np.asarray(column(name)) for name in names}
+    for name, values in found.items():
+        if values.dtype.kind == "M" or (values.dtype.kind == "O" and _is_of_times(values)):
             return name
-    return next((name for name in names if is_time_name(name)), None)
+    named = next((name for name in names if is_time_name(name)), None)
+    return named or next((name for name, v in found.items() if looks_like_epoch(v)), None)
+
+
+def _is_of_times(values: Array) -> bool:
+    """Answer whether an array of objects is of dates, perhaps with a zone."""
+    return bool(values.size) and all(isinstance(v, datetime.date) for v in values.ravel())
 
 
 def _table_columns(table: Any) -> list[Any] | None:
@@ -225,20 +311,45 @@ def _table_columns(table: Any) -> list[Any] | None:
 
 
 def _plain(column: Any) -> Any:
-    """Turn a column of any library into something NumPy knows."""
+    """Turn a column of any library into something NumPy knows; periods become their beginnings."""
     if isinstance(column, np.ndarray | list | tuple):
         return column
+    if str(getattr(column, "dtype", "")).startswith("period"):
+        column = getattr(column, "dt", column).to_timestamp()
     convert = getattr(column, "to_numpy", None)
-    return convert() if convert is not None else np.asarray(column)
+    return convert() if convert is not None else column
 
 
-def _index_times(index: Any) -> Any:
-    """Give the times of a pandas index, if it is one of times."""
-    if index is None or callable(index):
+def _index_times(index: Any, notes: list[str]) -> Any:
+    """Give the times of a pandas index, if it is one of times; note what is left out."""
+    if index is None or callable(index) or not hasattr(index, "to_numpy"):
         return None
-    convert = getattr(index, "to_timestamp", None)  # a PeriodIndex
-    values = np.asarray(_plain(convert() if convert is not None else index))
-    return values if values.dtype.kind == "M" else None
+    levels = getattr(index, "nlevels", 1)
+    if levels > 1:
+        raise ValueError(
+            f"from_table: the index must have one level, got {levels} (several series?); choose "
+            "one series, or make columns of the levels with reset_index()"
+        )
+    values = np.asarray(_plain(index))
+    name = getattr(index, "name", None)
+    if values.dtype.kind == "M" or (values.dtype.kind == "O" and _is_of_times(values)):
+        return values
+    if isinstance(name, str) and is_time_name(name):
+        return column_times([name], [values])
+    if looks_like_epoch(values):
+        return values
+    if values.dtype.kind in "OUT" and values.size and all(isinstance(v, str) for v in values):
+        try:
+            times = parse_times(list(values))
+        except ValueError:
+            times = np.zeros(0)
+        if times.dtype.kind == "M":
+            return times
+    if values.dtype.kind in "iu" and (np.diff(values) == 1).all():
+        return None  # it counts the rows
+    called = "the index" if name is None else f"the index {name!r}"
+    notes.append(f"{called} holds no times and is left out")
+    return None
 
 
 def _names(columns: Sequence[str] | None, C: int) -> list[str]:
@@ -255,26 +366,53 @@ def _names(columns: Sequence[str] | None, C: int) -> list[str]:
     return names
 
 
-def _numbers(values: Any, who: str = "values") -> Array:
+def _holds_numbers(column: Any) -> bool:
+    """Answer whether a column is of numbers, or of objects that all are, or are missing."""
+    try:
+        return bool(np.isfinite(_numbers(column)).any())
+    except (ValueError, TypeError):
+        return False
+
+
+def _has_integers(values: Any) -> bool:
+    """Answer whether some of the values are integers, which float64 may round."""
+    array = np.asarray(_plain(values))
+    if array.dtype.kind == "O":
+        return any(isinstance(v, int) and abs(v) > 2**53 for v in array.ravel())
+    return array.dtype.kind in "iu"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _numbers(values: Any, what: str = "values") -> Array:
     """Give values as (N, C) float64, NaN where they are missing."""
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)
-    array = np.asarray(_plain(values))
-    if array.dtype.kind == "O":  # None stands for missing in a list or an object column
-        try:
-            array = np.array(
-                [np.nan if v is None else v for v in array.ravel()], np.float64
-            ).reshape(array.shape)
-        except (TypeError, ValueError):
-            bad = next(v for v in array.ravel() if not isinstance(v, int | float | None))
-            raise ValueError(f"Series: {who} must be numbers, got {bad!r}") from None
-    if array.dtype.kind not in "iufb":
-        raise ValueError(f"Series: {who} must be numbers, got an array of {array.dtype}")
+    values = _plain(values)
+    if isinstance(values, list | tuple):  # None stands for missing
+        is_flat = not any(isinstance(v, list | tuple) or np.ndim(v) for v in values)
+        if is_flat and any(map(_is_missing, values)):
+            values = np.array([*values, None], object)[:-1]
+        elif any(isinstance(v, list | tuple) and any(map(_is_missing, v)) for v in values):
+            values = [[np.nan if _is_missing(x) else x for x in v] for v in values]
+    if isinstance(values, np.ndarray) and values.dtype.kind == "O" and values.ndim:
+        values = values.copy()
+        for place, value in np.ndenumerate(values):
+            if _is_missing(value):
+                values[place] = np.nan
+    try:
+        array = as_array("Series", values, what, REAL)
+    except TypeError as error:  # text among the numbers
+        raise ValueError(str(error)) from None
     if array.ndim not in (1, 2):
         raise ValueError(
-            f"Series: {who} must have shape (rows,) or (rows, columns), got {spell(array.shape)}"
+            f"Series: {what} must have shape (rows,) or (rows, columns), got {spell(array.shape)}"
         )
     if not array.shape[0]:
-        raise ValueError(f"Series: {who} must have a row at least, got none")
+        raise ValueError(f"Series: {what} must have a row at least, got none")
+    if not array.size:
+        raise ValueError(f"Series: {what} must have a column at least, got none")
     array = array.astype(np.float64)
     return array[:, None] if array.ndim == 1 else array
