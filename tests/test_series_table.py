@@ -45,7 +45,10 @@ BAD = {
     "infinite": ("date,temp\n2024-01-01,inf\n2024-01-02,2\n", "holds an infinity"),
     "binary": (b"\x00\x01\x02\x03date,temp", "this is no text"),
     "broken gzip": (b"\x1f\x8b\x08\x00broken", "gzipped and damaged"),
-    "too short": ("date,temp\n" + "".join(f"2024-01-0{d},{d}\n" for d in range(1, 6)), "training"),
+    "too short": (
+        "date,temp\n" + "".join(f"2024-01-0{d},{d}\n" for d in range(1, 6)),
+        "too few for a horizon",
+    ),
     "unclosed quote": ('date,temp\n2024-01-01,"1\n2024-01-02,2\n', "single row|expected a number"),
 }
 

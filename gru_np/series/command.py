@@ -5,8 +5,6 @@ import importlib
 import warnings
 from typing import Any
 
-import numpy as np
-
 from gru_np import _console, _options
 from gru_np.saving import require_own_path
 from gru_np.series.backtest import Report, backtest, find_origins
