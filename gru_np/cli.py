@@ -226,9 +226,10 @@ def convert(args: argparse.Namespace) -> int:
     }
     given = {name: value for name, value in options.items() if value is not None}
     model = interop.read(args.source, like, **given)
-    interop.write(model, args.target)
-    if model.conversion is not None:
-        _console.say(str(model.conversion))
+    written = interop.write(model, args.target)
+    for end, conversion in ((args.source, model.conversion), (args.target, written)):
+        for line in str(conversion or "").splitlines():
+            _console.say(f"{end}: {line}")
     for what in interop.left_out(model, args.target):
         _console.say(f"not in {args.target}: {what}")
     _console.say(f"{args.target}: {model.count_params():,} parameters")

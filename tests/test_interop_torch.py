@@ -144,7 +144,7 @@ def test_convert_of_a_state_dict_asks_says_and_converts(rng, tmp_path, capsys):
     options = ["--last", "step", "--activation", "head=softmax"]
     assert cli.main(["convert", str(source), str(target), *options]) == 0
     said = capsys.readouterr().out
-    assert "assumed: rnn -> head, in this order and nothing between" in said
+    assert f"{source}: assumed: rnn -> head, in this order and nothing between" in said
     assert "assumed: head is followed by softmax" in said
     assert "not checked: what is done between the modules" in said
     model = Sequential.load(target)
@@ -482,3 +482,20 @@ def test_a_drawn_module_is_exact_or_refused(c):
     # A norm divides by a deviation that may be small, and float32's rounding grows with it.
     bound = 1e-5 if c["norm"] is None else 1e-3
     assert np.abs(model.predict(x) - y).max() <= bound
+
+
+def test_what_was_checked_as_a_file_was_written_is_said(rng, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("h5py")
+    model = Sequential([GRU(4)], seed=0)
+    model.build((None, None, 3))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for name, unchecked in {
+        "m.torch.safetensors": "nothing was run: torch is not installed",
+        "m.keras": "nothing was run: a file is written without Keras",
+        "m.onnx": "ONNX Runtime was not run: it is not installed",
+        "m.py": "the file tests itself: run it",
+    }.items():
+        assert interop.write(model, tmp_path / name).unchecked == (unchecked,)
+    assert interop.write(model, tmp_path / "m.safetensors") == interop.Conversion()

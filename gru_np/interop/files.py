@@ -5,9 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gru_np import checkpoint
 from gru_np._safetensors import short
-from gru_np.interop.common import ConversionError, directions
+from gru_np.interop.common import (
+    Conversion,
+    ConversionError,
+    directions,
+    optional_package,
+)
 from gru_np.interop.keras import from_keras, to_keras
 from gru_np.interop.onnx import from_onnx, to_onnx
 from gru_np.interop.pytorch import from_torch, to_torch
@@ -140,7 +147,7 @@ def _open_settings(model: Sequential) -> dict[str, Any]:
     return settings
 
 
-def write(model: Sequential, path: Any) -> None:
+def write(model: Sequential, path: Any) -> Conversion:
     """Write a model in the form the ending of the path names.
 
     Parameters
@@ -151,6 +158,11 @@ def write(model: Sequential, path: Any) -> None:
         `.safetensors` (ours), `.torch.safetensors` (a PyTorch state dict, for
         `safetensors.torch.load_file`), `.keras`, `.weights.h5`, `.onnx`, `.py`, or a name without
         an ending for a folder.
+
+    Returns
+    -------
+    Conversion
+        What was run to check it, and what was not.
 
     Raises
     ------
@@ -164,16 +176,27 @@ def write(model: Sequential, path: Any) -> None:
     elif name.endswith(_STATE_DICT):
         # Beside it, for `read`, what a state dict leaves open.
         checkpoint.save(Path(name), {"from_torch": _open_settings(model)}, to_torch(model))
+        if optional_package("torch") is None:
+            return Conversion(unchecked=("nothing was run: torch is not installed",))
+        return Conversion(("each GRU as torch.nn's own with these weights, from random states",))
     elif ending == ".safetensors":
         model.save(name)
     elif ending in (".keras", ".h5"):
         to_keras(model, name)
+        return Conversion(unchecked=("nothing was run: a file is written without Keras",))
     elif ending == ".onnx":
         to_onnx(model, name)
+        checked = "the whole graph, by onnx_run, on random input"
+        if optional_package("onnxruntime") is not None and model.dtype == np.float32:
+            return Conversion((checked, "the same by ONNX Runtime"))
+        why = "it is not installed" if model.dtype == np.float32 else "the model is in float64"
+        return Conversion((checked,), (f"ONNX Runtime was not run: {why}",))
     elif ending == ".py":
         export_standalone(model, name)
+        return Conversion(unchecked=("the file tests itself: run it",))
     else:
         raise ConversionError(f"write: {name} names no form that can be written: {_WRITABLE}")
+    return Conversion()
 
 
 def left_out(model: Sequential, path: Any) -> list[str]:

@@ -205,8 +205,13 @@ def _live_reader(live: Mapping[str, Any]) -> Callable[..., dict[str, list[Array]
 
 def _states_of(layers: Any) -> list[Any]:
     """Give the variables in which stateful layers of Keras' carry their states."""
-    found = [state for layer in layers for state in _each(getattr(layer, "states", None) or [])]
-    return [state for state in found if hasattr(state, "assign")]
+    found: dict[int, Any] = {}
+    for layer in layers:
+        halves = (getattr(layer, name, None) for name in ("forward_layer", "backward_layer"))
+        for one in (layer, *halves):
+            states = _each(getattr(one, "states", None) or [])
+            found.update((id(state), state) for state in states if hasattr(state, "assign"))
+    return list(found.values())
 
 
 def _run(source: Any, layers: Any, x: Array) -> Any:
@@ -233,10 +238,13 @@ def _compare(name: str, source: Any, layers: Any, x: Array, down: Any, who: str 
 
 
 def _numpy(value: Any) -> Array:
-    value = getattr(value, "value", value)
+    """Give the numbers of a variable or tensor of any backend of Keras'."""
+    held = getattr(value, "value", None)
+    if held is not None and not callable(held):  # a variable of Keras 3
+        value = held
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    return np.asarray(value)
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
 # ----------------------------------------------------------------------------------- to Keras
