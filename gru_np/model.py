@@ -350,10 +350,10 @@ class Sequential:
     def save(self, path: Any) -> None:
         """Write the model to one .safetensors file, replaced whole or not at all.
 
-        Weights, settings, `extras` and, once compiled, optimiser, history and the position in a
-        training run under way: see `load` and `fit(resume=...)`. What turns texts into numbers and
-        numbers into names is saved if the model has been given it: `tokenizer`, `labels`,
-        `padding`.
+        Weights, settings, `extras` and, once compiled, optimiser, history, what stateful layers
+        carry and the position in a training run: see `load` and `fit(resume=...)`. What turns texts
+        into numbers and numbers into names is saved if the model has been given it: `tokenizer`,
+        `labels`, `padding`.
 
         Parameters
         ----------
@@ -711,6 +711,9 @@ class Sequential:
     ) -> Any:
         """Measure loss and metrics without training.
 
+        Stateful layers begin with what they carry, go on from batch to batch, and carry afterwards
+        what they did before; in Keras they carry the end of the data.
+
         Parameters
         ----------
         x, y, batch_size, sample_weight
@@ -774,6 +777,7 @@ class Sequential:
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0) -> Any:
         """Compute the output for inputs (N, ...), a batch at a time; needs no compile.
 
+        Stateful layers go on from batch to batch and from call to call; see `reset_states`.
         It is one array, or a tuple if the last layer gives several (`return_state=True`).
         """
         x = self._inputs("predict", x)
@@ -795,6 +799,7 @@ class Sequential:
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Compute the output for one batch; states that layers carry stay as they were.
 
+        (In Keras a call moves them; here that is for `predict` and `fit`.)
         With `training=True` every call draws its own dropout masks, from the model's seed.
         """
         x = self._inputs("call", x)

@@ -307,7 +307,10 @@ def _restore_position(model: Any, training: dict[str, Any], arrays: dict[str, Ar
     if training["has_states"]:
         progress.states = [arrays.get(f"states/{i}") for i in range(len(model.layers))]
     carried = training.get("carried") or [None] * len(model.layers)
-    for layer, names in zip(model.layers, carried, strict=True):
+    for i, (layer, names) in enumerate(zip(model.layers, carried, strict=True)):
+        own = [f"carried/{i}/{j}" for j in range(len(names))] if isinstance(names, list) else None
+        if names is not None and names != (own or f"carried/{i}"):
+            raise ValueError(f"what {layer.name} carries cannot be {names!r}")
         if isinstance(names, list):
             layer.state = tuple(arrays.get(name) for name in names)
         elif names is not None or layer.state is not None:

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from gru_np import (
     GRU,
     Bidirectional,
+    CheckpointError,
     Dense,
     Dropout,
     Embedding,
     Sequential,
     check_gradients,
+    checkpoint,
     gates,
     interop,
     optimizers,
@@ -192,6 +194,54 @@ def test_a_file_gives_back_what_its_model_carried(tmp_path):
         assert_carried(again, carried(model))
         expected = model.predict(x, batch_size=B)
         assert_close(again.predict(x, batch_size=B), expected, "exact")
+
+
+def test_a_file_of_an_earlier_version_is_resumed(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, T, F)), rng.standard_normal((12, 1))
+    path = tmp_path / "run.safetensors"
+
+    def run(*callbacks, **options):
+        model = network()
+        checkpoints = ModelCheckpoint(path, save_freq=1)
+        model.fit(
+            x, y, batch_size=4, epochs=3, verbose=0, callbacks=[checkpoints, *callbacks], **options
+        )
+        return model
+
+    whole = run(StopAfter(-1))
+    run(StopAfter(5))
+    config, arrays = checkpoint.load(path)
+    for entry in ("passes", "carried"):  # as files were before there were these
+        del config["training"][entry]
+    checkpoint.save(path, config, arrays)
+    assert Sequential.load(path).progress.passes == 1
+    assert_close(run(StopAfter(-1), resume=path).get_weights(), whole.get_weights(), "exact")
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        ["carried/0", None],
+        [[], None, None],
+        [None, "carried/0", None],
+        ["elsewhere", None, None],
+        [["carried/0"], None, None],
+        ["optimizer/m/gru/W_hh", None, None],
+    ],
+)
+def test_a_file_that_says_nonsense_of_what_is_carried_is_refused(carried, tmp_path):
+    x, y = data()
+    path = tmp_path / "odd.safetensors"
+    model = stateful("gru")
+    model.fit(x, y, batch_size=B, verbose=0)
+    model.save(path)
+    config, arrays = checkpoint.load(path)
+    assert config["training"]["carried"] == ["carried/0", None, None]
+    config["training"]["carried"] = carried
+    checkpoint.save(path, config, arrays)
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors"):
+        Sequential.load(path)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -144,7 +144,7 @@ def spell_number(value: Any) -> str:
 
     What a callback of one's own put among the numbers is written as it is.
     """
-    if not isinstance(value, int | float | np.number):
+    if not isinstance(value, int | float | np.integer | np.floating):
         return str(value)
     value = float(value)
     return f"{value:.4f}" if value == 0 or abs(value) > 1e-3 or value != value else f"{value:.4e}"

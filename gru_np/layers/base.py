@@ -281,7 +281,8 @@ def is_just(layer: Any, cls: type[L]) -> TypeGuard[L]:
     Code that does a layer's work in its place, compiled or exported, must ask: a subclass may have
     another `forward`, and so may a single object.
     """
-    return type(layer) is cls and _methods(type(layer)).isdisjoint(vars(layer))
+    kind: Any = type(layer)
+    return kind is cls and _methods(kind).isdisjoint(vars(layer))
 
 
 def takes(function: Callable[..., Any], option: str) -> bool:
