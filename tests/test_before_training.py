@@ -361,3 +361,12 @@ def test_a_refused_fit_leaves_the_record_of_the_last_one(rng):
 def test_arguments_of_fit_get_one_sentence(options, error, message, rng):
     with pytest.raises(error, match=f"^fit: {message}"):
         network().fit(*data(rng), **options)
+
+
+def test_callbacks_of_ones_own_that_see_no_logs_hide_no_mistake(rng):
+    class Begins(Callback):
+        def on_epoch_begin(self, epoch, logs):
+            pass
+
+    own = [Begins(), LambdaCallback(on_train_begin=print)]
+    refused(network(), rng, [*own, EarlyStopping()], ValueError, "'mae', got 'val_loss'; give val")

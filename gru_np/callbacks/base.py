@@ -174,5 +174,12 @@ class CallbackList:
 
 def _may_add(callback: Callback) -> Iterable[str] | None:
     """Give the names that a callback adds to the logs; None: any."""
-    # A subclass may add more than the class it is made from.
-    return callback.adds_to_logs() if "adds_to_logs" in vars(type(callback)) else None
+    if "adds_to_logs" in vars(type(callback)):
+        return callback.adds_to_logs()
+    # A subclass may add more than the class it is made from, if it is told of logs at all.
+    for event in ("on_epoch_end", "on_test_end", "on_train_batch_end"):
+        if event in vars(callback) or getattr(type(callback), event) is not getattr(
+            Callback, event
+        ):
+            return None
+    return ()
