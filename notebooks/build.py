@@ -19,7 +19,8 @@ def build(path: Path) -> Path:
 
     notebook = jupytext.read(path)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": HERE.parent}}
+        notebook, timeout=600, kernel_name="python3", coalesce_streams=True,
+        resources={"metadata": {"path": HERE.parent}},
     )
     client.execute()
     for number, cell in enumerate(notebook.cells):

@@ -210,6 +210,12 @@ def test_what_was_found_late_is_found_when_the_file_is_loaded(at, new, tmp_path)
             train(model, x, y, watchers, options, tmp_path / "again.st", resume=path)
 
 
+def test_an_empty_name_of_an_activation_is_linear():
+    dense = [Dense(3, activation=name, seed=0) for name in ("", None)]
+    x = np.arange(8.0).reshape(2, 4)
+    np.testing.assert_array_equal(dense[0](x), dense[1](x))
+
+
 def test_what_callbacks_of_ones_own_put_among_the_numbers_is_kept(tmp_path):
     model, x, y, _, options = language_model()
 

@@ -94,7 +94,7 @@ class Dense(Layer):
         super().__init__(**common)
         require_choice("Dense", "activation", activation or "linear", [*ELEMENTWISE, "softmax"])
         self.units = require_count("Dense", "units", units)
-        self.activation = activation
+        self.activation = activation or None  # "" is linear, too
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
