@@ -19,6 +19,8 @@ NEED_KERNELS = {"guard_pages.py"}
 def test_the_short_form_finds_nothing(name):
     if name in NEED_KERNELS and (os.name != "posix" or not kernels.available()):
         pytest.skip("it is about compiled kernels and protected pages")
+    if os.name != "posix":
+        pytest.skip("signals of POSIX")
     done = subprocess.run(
         [sys.executable, str(STRESS / name), "--short"], capture_output=True, text=True, timeout=600
     )
