@@ -19,7 +19,10 @@ def build(path: Path) -> Path:
 
     notebook = jupytext.read(path)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", coalesce_streams=True,
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        coalesce_streams=True,
         resources={"metadata": {"path": HERE.parent}},
     )
     client.execute()
