@@ -36,7 +36,7 @@ def classifier(rng, bidirectional=False):
 
 def test_a_head_that_sees_every_step_or_the_last_is_asked_for(rng):
     state = classifier(rng)
-    with pytest.raises(ConversionError, match=r"head is applied to every step of rnn or to the l"):
+    with pytest.raises(ConversionError, match="head is applied to every step of rnn or"):
         interop.from_torch(state)
     x = rng.standard_normal((2, 6, 2)).astype(np.float32)
     every = interop.from_torch(state, return_sequences=True).predict(x)
@@ -300,11 +300,18 @@ def test_a_forward_that_nothing_can_call_is_refused_unless_that_is_wanted():
         ConversionError, match=r"what its forward does cannot be checked; check=.pa"
     ):
         interop.from_torch(module_of(needs_more))
-    said = interop.from_torch(module_of(needs_more), check="parts").conversion
+    with pytest.raises(ConversionError, match="nothing but a run of the module says whether head"):
+        interop.from_torch(module_of(needs_more), check="parts")
+    model = interop.from_torch(module_of(needs_more), check="parts", return_sequences=True)
+    said = model.conversion
+    assert said.assumed == (
+        "table -> rnn -> head, in this order and nothing between", "rnn gives every step"
+    )  # fmt: skip
     assert "what is done between the modules: only the parts were asked for" in said.unchecked
     assert said.checked
-    said = interop.from_torch(module_of(needs_more), check=False).conversion
+    said = interop.from_torch(module_of(needs_more), check=False, last="step").conversion
     assert said.unchecked == ("nothing was run: check=False",)
+    assert said.assumed
     with pytest.raises(ValueError, match="check must be one of 'parts'"):
         interop.from_torch(module_of(needs_more), check="all")
 
@@ -371,6 +378,13 @@ def test_wrappers_are_looked_through_and_scripts_are_not():
         script = torch.jit.trace(torch.nn.Linear(3, 2), torch.zeros(2, 3))
     with pytest.raises(ConversionError, match="is a ScriptModule, whose code is not read"):
         interop.from_torch(script)
+
+
+@needs_torch
+def test_what_a_module_says_itself_cannot_be_told():
+    for told in ({"activations": {"head": "softmax"}}, {"order": ["table"]}, {"kinds": {}}):
+        with pytest.raises(ValueError, match=f"{next(iter(told))} is for a state dict"):
+            interop.from_torch(module_of(with_state), **told)
 
 
 @needs_torch

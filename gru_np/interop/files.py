@@ -59,7 +59,7 @@ def read(path: Any, like: Sequential | None = None, **options: Any) -> Sequentia
     >>> model = Sequential([GRU(4)], seed=0)
     >>> model.build((None, None, 3))
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-    >>> interop.write(model, path)
+    >>> checked = interop.write(model, path)
     >>> interop.read(path).layers
     [GRU(units=4)]
     """
@@ -168,6 +168,15 @@ def write(model: Sequential, path: Any) -> Conversion:
     ------
     ConversionError
         Which term that form cannot carry, or which forms can be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from gru_np import GRU, Sequential, interop
+    >>> model = Sequential([GRU(4)], seed=0)
+    >>> model.build((None, None, 3))
+    >>> interop.write(model, os.path.join(tempfile.mkdtemp(), "model.py")).unchecked
+    ('the file tests itself: run it',)
     """
     name = os.fsdecode(path)
     ending = os.path.splitext(name)[1]

@@ -142,6 +142,10 @@ def from_torch(
     if module is not None:
         while type(module).__name__ in _WRAPPERS:
             module = module.module
+        told = {"activations": activations, "kinds": kinds, "order": order}
+        if any(value is not None for value in told.values()):
+            names = ", ".join(name for name, value in told.items() if value is not None)
+            raise ValueError(f"{_WHO}: {names} is for a state dict; a module says that itself")
         parts = list(parts_of_module(module, ""))
         open_axes = [part.label for part in parts if part.settings.get("dim") == 1]
         if open_axes and check is not True:
@@ -162,9 +166,9 @@ def from_torch(
         cell.conversion = check_parts([(parts[0], [cell])]) if check else NOT_ASKED  # type: ignore[attr-defined]
         return cell
     sequences = True if return_sequences is None else return_sequences
-    if module is None:
+    if module is None or check is not True:  # nothing will show it
         sequences = _decide(parts, return_sequences, last)
-        assumed += _assumed(parts, sequences, given)
+        assumed += _assumed(parts, sequences, given if module is None else None)
     model, made = _to_model(parts, sequences, given, from_state=module is None)
     if given:
         raise ConversionError(
@@ -198,9 +202,9 @@ def _decide(parts: list[Part], return_sequences: bool | None, last: str | None) 
         if not follows:
             return True
         raise ConversionError(
-            f"{_WHO}: a state dict does not say whether {follows} is applied to every step of "
-            f"{gru.label} or to the last; pass return_sequences=True, or last='step' or 'state' "
-            "(--return-sequences, --last)"
+            f"{_WHO}: nothing but a run of the module says whether {follows} is applied to every "
+            f"step of {gru.label} or to the last; pass return_sequences=True, or last='step' or "
+            "'state' (--return-sequences, --last)"
         )
     if not return_sequences and gru.bidirectional and last != "state":
         raise ConversionError(
@@ -211,15 +215,17 @@ def _decide(parts: list[Part], return_sequences: bool | None, last: str | None) 
     return return_sequences
 
 
-def _assumed(parts: list[Part], sequences: bool, activations: Mapping[str, str]) -> list[str]:
-    """Say what a state dict leaves open, and how it is read."""
+def _assumed(
+    parts: list[Part], sequences: bool, activations: Mapping[str, str] | None
+) -> list[str]:
+    """Say what a state dict leaves open, and how it is read; of a module (None), its forward."""
     notes = [f"{' -> '.join(part.label for part in parts)}, in this order and nothing between"]
     grus = [part for part in parts if part.kind in ("GRU", "GRUCell")]
     if grus:
         notes.append(f"{grus[-1].label} gives {'every step' if sequences else 'its last state'}")
-    for part in parts:
+    for part in parts if activations is not None else ():
         if part.kind == "Linear":
-            activation = activations.get(part.name, "no activation")
+            activation = activations.get(part.name, "no activation")  # type: ignore[union-attr]
             notes.append(f"{part.label} is followed by {activation}")
         elif part.kind == "LayerNorm":
             notes.append(f"{part.label} has PyTorch's default epsilon, 1e-5")
