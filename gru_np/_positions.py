@@ -12,7 +12,7 @@ import numpy as np
 
 from gru_np._aliases import Array
 from gru_np._checks import spell
-from gru_np._intake import as_array, as_weights
+from gru_np._intake import NUMBERS, REAL, as_array, as_weights
 
 FEW = 32  # numbers that Python looks through sooner than NumPy
 
@@ -46,16 +46,18 @@ def to_rows(
     targets: str = "values",
     ignore_class: int | None = None,
     outputs: int = 1,
+    kinds: str = NUMBERS,
 ) -> Rows:
     """Check the shapes and gather the positions that count.
 
     `targets` says what y_true holds: "labels" (one integer a position), "classes" (one number a
     class, as one-hot rows) or "values" (likewise; then y_pred (B,) is taken as (B, 1)). Of values,
-    each may be predicted by several `outputs`, side by side on the last axis of y_pred.
+    each may be predicted by several `outputs`, side by side on the last axis of y_pred. `kinds` of
+    numbers, as `as_array` takes them, y_pred may be of; y_true and weights are real.
     """
-    y_pred = as_array(who, y_pred, "y_pred")
+    y_pred = as_array(who, y_pred, "y_pred", kinds)
     what, wanted = ("labels", "integers") if targets == "labels" else ("y_true", "numbers")
-    y_true = as_array(who, y_true, what, wanted=wanted)
+    y_true = as_array(who, y_true, what, REAL, wanted)
     if y_pred.dtype.kind in "iub":
         y_pred = y_pred.astype(np.float64)
     shape = y_pred.shape

@@ -21,7 +21,7 @@ import numpy as np
 from gru_np import losses
 from gru_np._aliases import Array
 from gru_np._checks import require_count
-from gru_np._intake import as_array, as_weights
+from gru_np._intake import REAL, as_array, as_weights
 from gru_np._logits import Counts
 from gru_np._named import Configured, describe, require_known, require_number, resolve
 from gru_np._positions import Rows, to_rows
@@ -110,7 +110,8 @@ class Metric(Mean):
             The value of the loss for this batch, of the same weights and mask and without
             penalties, for metrics that are made of it.
         """
-        rows = to_rows(type(self).__name__, y_true, y_pred, sample_weight, mask, self._targets)
+        who, kind = type(self).__name__, self._targets
+        rows = to_rows(who, y_true, y_pred, sample_weight, mask, kind, kinds=REAL)
         self._take(self._each(rows), rows)
 
     def take_counts(self, counts: Counts) -> bool:
@@ -127,6 +128,10 @@ class Metric(Mean):
     def _each(self, rows: Rows) -> Array:
         """Give v (n,), the value at each position."""
         raise NotImplementedError(f"{type(self).__name__} must define _each")
+
+
+def _arrays(who: str, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    return as_array(who, y_true, "y_true", REAL), as_array(who, y_pred, "y_pred", REAL)
 
 
 # ------------------------------------------------------------------------------------- accuracy
@@ -200,7 +205,7 @@ class _Elementwise(Metric):
         """Take in a batch; see `Metric.update`. Weights may have y_pred's shape, too."""
         if sample_weight is not None:
             who = type(self).__name__
-            y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+            y_true, y_pred = _arrays(who, y_true, y_pred)
             sample_weight = as_weights(who, sample_weight)
             if y_true.shape == y_pred.shape == sample_weight.shape:
                 y_true, y_pred = y_true[..., None], y_pred[..., None]
@@ -326,7 +331,7 @@ class AccuracyByShape(BinaryAccuracy):
     ) -> None:
         """Take in a batch; see `Metric.update`."""
         who = type(self).__name__
-        y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+        y_true, y_pred = _arrays(who, y_true, y_pred)
         t, p = y_true.shape, y_pred.shape
         if len(p) < 2 or p[-1] == 1:
             super().update(y_true, y_pred, sample_weight, mask)
@@ -471,7 +476,7 @@ class Perplexity(Metric):
         """Take in a batch; see `Metric.update`."""
         # Rows of one number a class, unless there is one class only.
         who = type(self).__name__
-        y_true, y_pred = as_array(who, y_true, "y_true"), as_array(who, y_pred, "y_pred")
+        y_true, y_pred = _arrays(who, y_true, y_pred)
         one_hot = y_true.shape == y_pred.shape and y_pred.shape[-1:] != (1,)
         targets = "classes" if one_hot else "labels"
         rows = to_rows(who, y_true, y_pred, sample_weight, mask, targets)

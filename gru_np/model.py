@@ -1055,11 +1055,13 @@ class Sequential:
 
     def _inputs(self, who: str, x: Any) -> Array:
         if self.layers and isinstance(self.layers[0], Embedding):
-            return self.layers[0].require_ids(x)
-        x = as_floats(who, x)
+            x = self.layers[0].require_ids(x)
+        else:
+            x = as_floats(who, x, real=True).astype(self.dtype, copy=False)
         if not x.ndim:
             raise ValueError(f"{who}: x must be an array of rows, got the number {x}")
-        return x if x.dtype.kind == "c" else x.astype(self.dtype, copy=False)
+        # Sums of products depend on how numbers lie in memory, by their last digit.
+        return np.ascontiguousarray(x)
 
     def _targets(self, who: str, y: Any) -> Array | None:
         if y is None:

@@ -55,7 +55,7 @@ class CompiledStep:
             if states[i] is None:  # this layer begins, whatever the others do
                 before.append(np.zeros(shape, self.dtype))
                 continue
-            before.append(as_floats("step", states[i], "state"))
+            before.append(as_floats("step", states[i], "state", real=True))
             require_rank(layer.name, "state", before[-1], shape)
         y, after = self.stack.step(x, None if begins else before)
         states = [None] * self.length

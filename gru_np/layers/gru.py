@@ -164,12 +164,9 @@ class _Recurrent(Layer):
         return gradients
 
     def _initial(self, state: Any, shape: tuple[int, int], dtype: Any) -> Array | None:
-        if isinstance(state, list | tuple):
-            if len(state) != 1:
-                raise ValueError(
-                    f"{self.name}: initial_state must be one array (batch, units), got {len(state)}"
-                )
-            state = state[0]
+        listed = isinstance(state, list | tuple) and len(state) == 1
+        if listed and (state[0] is None or getattr(state[0], "ndim", 0) == 2):
+            state = state[0]  # as Keras passes it
         if state is None:
             return None
         state = as_floats(self.name, state, "initial_state")
@@ -491,7 +488,7 @@ class GRU(_Recurrent):
         """Take one step from x (B, I) and the state (B, H) or None; give the next state, twice."""
         require_rank(self.name, "x", x, ("batch", self._input_size()), "step takes one time step")
         if state is not None:
-            state = as_floats(self.name, state, "state")
+            state = as_floats(self.name, state, "state", real=x.dtype.kind != "c")
             require_rank(self.name, "state", state, (len(x), self.units))
             state = state.astype(self.params["W_hh"].dtype, copy=False)  # as the compiled step
         if state is None and self.learn_initial_state:

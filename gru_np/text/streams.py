@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gru_np._intake import as_array
+from gru_np._intake import NUMBERS, as_array
 
 Ids = NDArray[Any]
 
@@ -82,7 +82,7 @@ def pad_sequences(
             )
         longest = max(longest, len(sequence))
         if item_shape is None and len(sequence):
-            item_shape = np.asarray(sequence).shape[1:]
+            item_shape = np.shape(sequence)[1:]
     if maxlen is None:
         if not len(sequences):
             raise ValueError("pad_sequences: no sequences and no maxlen: the length is unknown")
@@ -102,7 +102,11 @@ def pad_sequences(
                 f'pad_sequences: truncating must be "pre" or "post", got {truncating!r}'
             )
         # Keras: with maxlen = 0 this is sequence[-0:], everything, which then does not fit.
-        kept = np.asarray(sequence[-maxlen:] if truncating == "pre" else sequence[:maxlen], dtype)
+        kept = sequence[-maxlen:] if truncating == "pre" else sequence[:maxlen]
+        if padded.dtype.kind in NUMBERS and not isinstance(kept, list):
+            what, whole = f"sequence {position}", padded.dtype.kind in "iu"
+            kept = as_array("pad_sequences", kept, what, finite=whole)
+        kept = np.asarray(kept, dtype)
         if kept.shape[1:] != item_shape:
             raise ValueError(
                 f"pad_sequences: items of sequence {position} must have shape {item_shape} as in "
