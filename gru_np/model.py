@@ -1065,7 +1065,7 @@ class Sequential:
 
     def _targets(self, who: str, y: Any) -> Array | None:
         if y is None:
-            if type(self.loss) in losses.LOSSES.values():
+            if self.loss is not None and type(self.loss) in losses.LOSSES.values():
                 raise ValueError(f"{who}: y must be given, for {self.loss.name} compares with it")
             return None
         y = as_array(who, y, "y", REAL, advice=LABELS)

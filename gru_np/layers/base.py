@@ -281,8 +281,8 @@ def is_just(layer: Any, cls: type[L]) -> TypeGuard[L]:
     Code that does a layer's work in its place, compiled or exported, must ask: a subclass may have
     another `forward`, and so may a single object.
     """
-    kind: Any = type(layer)
-    return kind is cls and _methods(kind).isdisjoint(vars(layer))
+    methods = _methods(type(layer))  # type: ignore[arg-type]  # a class is hashable
+    return type(layer) is cls and methods.isdisjoint(vars(layer))
 
 
 def takes(function: Callable[..., Any], option: str) -> bool:
