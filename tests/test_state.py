@@ -150,6 +150,34 @@ def test_only_fit_predict_and_reset_states_change_what_is_carried(kind, tmp_path
     assert_carried(model, [None] * len(model.layers))
 
 
+CARRY = {
+    "fit": lambda m, x, y: m.fit(x, y, batch_size=B, verbose=0),
+    "predict": lambda m, x, y: m.predict(x[:B], batch_size=B),
+    "train_on_batch": lambda m, x, y: m.train_on_batch(x[B : 2 * B], y[B : 2 * B]),
+    "reset_states": lambda m, x, y: m.reset_states(),
+}
+
+
+@settings(max_examples=12)
+@given(
+    kind=st.sampled_from(sorted(set(KINDS) - {"own"})),
+    calls=st.lists(
+        st.sampled_from([*CARRY, *sorted(set(LOOKS) - {"check_gradients"})]), max_size=6
+    ),
+)
+def test_calls_that_only_look_may_stand_anywhere_between_the_others(kind, calls):
+    x, y = data()
+    watched, plain = stateful(kind), stateful(kind)
+    for model in (watched, plain):
+        model.fit(x, y, batch_size=B, verbose=0)
+    for call in calls:
+        (CARRY | LOOKS)[call](watched, x, y)
+        if call in CARRY:
+            CARRY[call](plain, x, y)
+    assert_carried(watched, carried(plain))
+    assert_close(watched.get_weights(), plain.get_weights(), "exact")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_does_not_change_how_a_stateful_model_trains(kind):
     x, y = data()
@@ -161,17 +189,21 @@ def test_validation_does_not_change_how_a_stateful_model_trains(kind):
 
 
 @settings(max_examples=12)
-@given(kind=st.sampled_from(KINDS), stop=st.integers(1, 5))
+@given(
+    kind=st.sampled_from([*((kind, None) for kind in KINDS), ("gru", 2), ("two grus", 2)]),
+    stop=st.integers(1, 5),
+)
 def test_a_stateful_run_that_is_resumed_anywhere_ends_with_the_same_bits(
     tmp_path_factory, kind, stop
 ):
+    kind, tbptt = kind
     path = tmp_path_factory.mktemp("run") / "run.safetensors"
     x, y = data()
 
     def run(model, *callbacks, **options):
         return model.fit(
             x, y, batch_size=B, epochs=2, verbose=0, validation_data=(x[:B], y[:B]),
-            callbacks=[ModelCheckpoint(path, save_freq=1), *callbacks], **options,
+            callbacks=[ModelCheckpoint(path, save_freq=1), *callbacks], tbptt=tbptt, **options,
         )  # fmt: skip
 
     whole = stateful(kind)
