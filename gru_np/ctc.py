@@ -96,7 +96,7 @@ def in_order(
         logits,
         *(a.astype(np.intp, copy=False) for a in (labels, logit_lengths, label_lengths)),
         blank,
-    )  # type: ignore[return-value]
+    )
 
 
 def extend(labels: Array, label_lengths: Array, blank: int) -> tuple[Array, Array]:

@@ -339,7 +339,7 @@ def weight_gradients(
         else:
             total = [b if b is None else a + b for a, b in zip(total, dweights, strict=True)]
     assert total is not None
-    return dx, dh_total[0].copy(), *total  # type: ignore[return-value]
+    return dx, dh_total[0].copy(), *total
 
 
 def _products(

@@ -10,7 +10,8 @@ from golden_training import as_arrays, case_id, golden, maker, require
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_np import optimizers
+from gru_np import kernels, optimizers
+from gru_np.optimizers import SGD, Adam, RMSprop
 from gru_np.schedules import CosineDecay, ExponentialDecay
 
 STORED = golden()["optimizers"]
@@ -383,3 +384,59 @@ def test_both_biases_of_a_gru_are_clipped_as_one_variable():
         optimizer.apply(params, {name: np.array([g]) for name, g in grads.items()})
     steps = {name: round(float(-p[0]) / 2, 12) for name, p in params.items()}
     assert steps == {"gru/b_ih": 0.6, "gru/b_hh": 0.8, "gru_1/b_ih": 1.0, "a/b": 0.5, "a/W": 1.0}
+
+
+COMPILED = pytest.mark.parametrize("compiled", [True, False])
+
+
+@pytest.fixture
+def as_asked(compiled):
+    """Update in compiled code, or in NumPy."""
+    token = kernels._in_numpy.set(not compiled)
+    yield
+    kernels._in_numpy.reset(token)
+
+
+@COMPILED
+@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam], ids=lambda o: o.__name__)
+def test_a_read_only_parameter_is_refused_whenever_it_became_so(optimizer, compiled, as_asked):
+    params = {"w": np.arange(5.0), "b": np.arange(3.0)}
+    grads = {name: np.ones_like(p) for name, p in params.items()}
+    optimizer = optimizer(0.1)
+    optimizer.apply(params, grads)
+    params["b"].flags.writeable = False
+    before = {name: p.copy() for name, p in params.items()}
+    with pytest.raises(ValueError, match="the parameter 'b' must be writable, got a read-only"):
+        optimizer.apply(params, grads)
+    assert_close(params, before, "exact")
+
+
+@COMPILED
+def test_a_masked_array_is_refused_and_one_without_masked_entries_taken(compiled, as_asked):
+    w, g = np.arange(5.0), np.ones(5)
+    with pytest.raises(ValueError, match="the gradient of 'w' must have no masked entries"):
+        Adam(0.1).apply({"w": w.copy()}, {"w": np.ma.array(g, mask=[0, 1, 0, 0, 0])})
+    with pytest.raises(TypeError, match="'w' must be a plain array, got a masked one"):
+        Adam(0.1).apply({"w": np.ma.array(w)}, {"w": g})
+    plain, masked = {"w": w.copy()}, {"w": w.copy()}
+    Adam(0.1).apply(plain, {"w": g})
+    Adam(0.1).apply(masked, {"w": np.ma.array(g)})
+    assert_close(masked, plain, "exact")
+
+
+@COMPILED
+def test_a_complex_gradient_of_a_real_parameter_is_refused(compiled, as_asked):
+    with pytest.raises(TypeError, match=r"the gradient of 'w' must be real, .* got complex128"):
+        Adam(0.1).apply({"w": np.arange(5.0)}, {"w": np.ones(5) + 1j})
+
+
+@COMPILED
+def test_state_that_was_made_read_only_is_left_alone(compiled, as_asked):
+    params, grads, optimizer = {"w": np.arange(5.0)}, {"w": np.ones(5)}, Adam(0.1)
+    optimizer.apply(params, grads)
+    kept = optimizer.state["m/w"]
+    kept.flags.writeable = False
+    before = kept.copy()
+    optimizer.apply(params, grads)
+    assert_close(kept, before, "exact")
+    assert_close(optimizer.state["m/w"], 0.9 * before + 0.1, "rounding")

@@ -14,9 +14,9 @@ import pytest
 from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import GRADIENTS, B, H, draw, run, skips
+from problems import GRADIENTS, B, H, draw, holes, run, skips
 
-from gru_np import kernels, recurrence
+from gru_np import kernels, recurrence, variants
 from gru_np.gradcheck import check_function
 
 FORMS = pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
@@ -468,3 +468,30 @@ def test_nan_in_a_step_that_counts_reaches_only_its_own_row(gru, rng):
     assert np.isnan(h[3:, 1]).all()
     assert_close(h[:3], clean[:3], "rounding")
     assert_close(h[:, [0, 2]], clean[:, [0, 2]], "rounding")
+
+
+def test_no_product_keeps_an_interrupt_waiting():
+    # an interrupt is seen between two products: none may be of more operations than this
+    T, of_a_step = 100_000, 2.0 * 8 * 3 * 64 * 64
+    spans = list(recurrence.spans(T, of_a_step))
+    assert max(span.stop - span.start for span in spans) * of_a_step <= recurrence.OPERATIONS
+    assert [i for span in spans for i in range(span.start, span.stop)] == list(range(T))
+    assert len(list(recurrence.spans(100, of_a_step))) == 1  # small ones are not cut
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_products_cut_in_time_give_the_same(reset_after, rng, monkeypatch):
+    arrays, dh = draw(rng, 7, 3, 2, 4), rng.standard_normal((8, 3, 4))
+    mask = holes(rng, 7, 3)
+    expected = []
+    for operations in (recurrence.OPERATIONS, 1.0):
+        monkeypatch.setattr(recurrence, "OPERATIONS", operations)
+        h, saved = recurrence.gru_forward(**arrays, reset_after=reset_after, mask=mask)
+        expected.append((h, *recurrence.gru_backward(dh, saved)))
+        gammas = (np.ones(12), np.ones(12)) if reset_after else None
+        h, saved = variants.gru_forward(
+            **arrays, reset_after=reset_after, mask=mask, keep=0.7, gammas=gammas
+        )
+        expected.append((h, *variants.gru_backward(dh, saved)))
+    assert_close(expected[2], expected[0], "rounding")
+    assert_close(expected[3], expected[1], "rounding")
