@@ -36,6 +36,7 @@ from gru_np._named import Configured, describe, require_known, require_number, r
 from gru_np._together import Together
 
 EpsilonPlacement = Literal["keras", "torch"]
+PLAIN = {np.ndarray}
 
 
 class Optimizer(Configured):
@@ -152,7 +153,7 @@ class Optimizer(Configured):
             If a parameter is a masked array, or a gradient complex and its parameter real.
         """
         who = type(self).__name__
-        if not all(type(g) is np.ndarray for g in grads.values()):
+        if not PLAIN.issuperset(map(type, grads.values())):
             grads = {
                 name: as_array(who, g, f"the gradient of {name!r}") for name, g in grads.items()
             }
@@ -602,11 +603,7 @@ class Adam(Optimizer):
             return False
         averages = self._averages
         now = [*arrays, *self.state.values()]
-        if (
-            averages is None
-            or not _same(now, self._known)
-            or not all(a.flags.writeable for a in self.state.values())
-        ):
+        if averages is None or not _same(now, self._known):
             names = ("m", "v", "v_max") if self.amsgrad else ("m", "v")
             columns = [
                 (p, *(self._kept(average, name, p) for average in names), None)[:4]

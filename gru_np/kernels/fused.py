@@ -40,6 +40,7 @@ NOTHING = {dtype: np.empty(0, dtype) for dtype in (np.dtype("f4"), np.dtype("f8"
 NO_STATE = {dtype: np.empty((0, 0), dtype) for dtype in NOTHING}
 NO_ROWS = {dtype: np.empty((0, 0, 0, 0), dtype) for dtype in NOTHING}
 NO_MASK = np.empty(0, np.bool_)
+KINDS = {*NOTHING}
 
 
 class Saved(NamedTuple):
@@ -381,15 +382,16 @@ def gru_backward(dh, saved):
 def _as_left(saved):
     """Give what a pass saved, or raise unless it is as the pass left it; it was in other hands."""
     x, h, rows, valid, W_ih, W_hh, _, _, reset_after = saved
-    arrays = [a for a in (x, h, rows, W_ih, W_hh) if type(a) is np.ndarray]
     try:
         (T, B, I), H, dtype = x.shape, W_hh.shape[1], h.dtype  # noqa: E741
         of_rows = T, B, 4 if reset_after else 3, padded(H, dtype)
-        shapes = [(T, B, I), (T + 1, B, H), of_rows, (3 * H, I), (3 * H, H)]
         if (
-            dtype in NOTHING
-            and [a.shape for a in arrays] == shapes
-            and {a.dtype for a in arrays} == {dtype}
+            {*map(type, (x, h, rows, W_ih, W_hh))} == {np.ndarray}
+            and {x.dtype, dtype, rows.dtype, W_ih.dtype, W_hh.dtype} < KINDS  # one of the two
+            and h.shape == (T + 1, B, H)
+            and rows.shape == of_rows
+            and W_ih.shape == (3 * H, I)
+            and W_hh.shape == (3 * H, H)
             and (valid is None or is_plain(valid, NO_MASK.dtype, (T, B)))
         ):
             if h.flags.carray and rows.flags.carray:
