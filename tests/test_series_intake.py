@@ -439,3 +439,89 @@ def test_every_option_of_forecast_has_bounds(option, capsys):
     assert main(["forecast", "--demo", *option.split()]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"gru-np forecast: {option.split()[0]} must be ")
+
+
+# ------------------------------------------------------------------------------------------ sweep
+
+
+@pytest.fixture(scope="module")
+def forecaster():
+    return series.Forecaster("x", horizon=2, units=3, epochs=1).fit(series.mackey_glass(80))
+
+
+class Looks:
+    """Has a length and items without end, and is no array."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return self
+
+
+ODD = [
+    None, True, 3, -1, 2.5, 1j, "", "abc", b"ab", [], (), {}, set(), [None], [[]], [[1], [1, 2]],
+    ["a"], [b"a"], [True], [1j], [np.nan], [np.inf], [[0.5]], range(3), object(), Looks(),
+    np.zeros(0), np.zeros((0, 6)), np.zeros((2, 0)), np.zeros((2, 6)), np.zeros((2, 2, 6)),
+    np.array(None), np.array("a"), np.array(["a", None], object), np.datetime64("2024-01-01"),
+    np.array(["2024-01-01"], "M8[D]"), np.ma.masked_array([0.5, 1.0], [True, False]),
+    np.ones(3, "S1"), np.ones(3, [("a", int)]), np.array([10**30], object), np.full(3, np.inf),
+    np.ones((2, 6), ">f4"), np.ones((2, 6), np.float16), np.ones(3, np.longdouble), lambda: 0,
+    {"a": [1, 2], "b": "x"}, {"a": 1}, {"a": Looks()}, memoryview(b"abc"), iter([0.5]),
+]  # fmt: skip
+TWO = np.ones((4, 2))
+
+
+@pytest.mark.parametrize("name", [
+    "Series", "time", "names", "from_table", "columns", "of a dict", "windows", "mae", "crps",
+    "levels", "season", "carry", "naive", "origins", "push", "predict", "Forecaster", "quantiles",
+    "fit", "missing",
+])  # fmt: skip
+def test_whatever_is_given_is_taken_or_refused_in_one_sentence(name, forecaster, tmp_path):
+    data, scores = series.mackey_glass(90), series.scores
+    path = write(tmp_path, "a,b\n1,2\n3,4\n")
+    taker = {
+        "Series": Series,
+        "time": lambda x: Series([1, 2, 3], time=x),
+        "names": lambda x: Series(TWO, x),
+        "from_table": from_table,
+        "columns": lambda x: from_table({"a": [1, 2]}, x),
+        "of a dict": lambda x: from_table({"a": x}),
+        "windows": lambda x: series.windows(x, 2, 1),
+        "mae": lambda x: scores.mae([1.0, 2.0], x),
+        "crps": lambda x: scores.crps(x, np.ones((3, 19))),
+        "levels": lambda x: scores.quantile_weights([0.1, 0.9], x),
+        "season": series.find_season,
+        "carry": series.naive.carry,
+        "naive": lambda x: series.naive_forecasts(x, [0], 2),
+        "origins": lambda x: series.naive_forecasts(TWO, x, 2),
+        "push": lambda x: forecaster.stream(data).push(x),
+        "predict": lambda x: forecaster.predict(data, x),
+        "Forecaster": series.Forecaster,
+        "quantiles": lambda x: series.Forecaster("a", quantiles=x),
+        "fit": lambda x: series.Forecaster("x").fit(x),
+        "missing": lambda x: read_csv(path, missing=x),
+    }[name]
+    for odd in ODD:
+        try:
+            taker(odd)
+        except (ValueError, TypeError) as error:
+            sentence = str(error)
+            known = ": " in sentence or sentence.startswith(("there is no column", "expected a g"))
+            assert known and "\n" not in sentence, (odd, sentence)
+
+
+def test_scores_of_two_shapes_are_refused():
+    """NumPy makes (3, 3) of (3,) and (3, 1), and a mean of it."""
+    y = np.array([1.0, 2.0, 4.0])
+    for score in (series.scores.mae, series.scores.rmse, series.scores.smape):
+        with pytest.raises(ValueError, match=r"x must have the shape of y, \(3,\), got \(3, 1\)"):
+            score(y, y[:, None])
+    assert series.scores.mae([1, 2, 4], [1, 2, 1]) == 1.0
+
+
+def test_settings_of_a_forecaster_have_bounds():
+    for name, wrong in (("dropout", 1.5), ("learning_rate", np.nan), ("learning_rate", 0),
+                        ("seed", -1), ("quantiles", [0.1, 1.0]), ("horizon", 0)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"Forecaster: {name} must be"):
+            series.Forecaster("a", **{name: wrong})

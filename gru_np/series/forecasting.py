@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array
-from gru_np._checks import require_choice, require_count
+from gru_np._checks import require_choice, require_count, require_rate
 from gru_np._schema import Count, require_fields, require_settings
 from gru_np.callbacks import Callback, EarlyStopping
 from gru_np.layers import GRU, Dense, Dropout
@@ -25,8 +25,8 @@ from gru_np.series.clock import Clock
 from gru_np.series.features import Layout
 from gru_np.series.forecast import Forecast
 from gru_np.series.heads import QUANTILES, Head
-from gru_np.series.naive import carry, find_season
-from gru_np.series.scores import LEVELS
+from gru_np.series.naive import as_rows, carry, find_season
+from gru_np.series.scores import LEVELS, as_levels
 from gru_np.series.table import Series, as_names
 from gru_np.series.windows import Parts, Scaling
 
@@ -123,7 +123,7 @@ class Forecaster:
         seed: int = 0,
     ):
         who = "Forecaster"
-        self.targets = [targets] if isinstance(targets, str) else [str(t) for t in targets]
+        self.targets = as_names(who, "targets", targets)
         self.past, self.known = as_names(who, "past", past), as_names(who, "known", known)
         if not self.targets:
             raise ValueError(f"{who}: targets must name a column at least")
@@ -141,19 +141,24 @@ class Forecaster:
         self.horizon = require_count(who, "horizon", horizon)
         self.lookback = None if lookback is None else require_count(who, "lookback", lookback, 2)
         self.calendar, self.method, self.log = bool(calendar), method, bool(log)
-        self.loss, self.quantiles = loss, tuple(float(q) for q in quantiles)
+        self.loss = loss
+        self.quantiles = tuple(as_levels(who, quantiles, "quantiles").tolist())
         self.head = Head(loss, self.quantiles)
         self.units = require_count(who, "units", units)
         self.layers = require_count(who, "layers", layers)
-        self.dropout = dropout
+        self.dropout = require_rate(who, "dropout", dropout)
         self.season = None if season is None else require_count(who, "season", season)
         self.base = base
         self.epochs = require_count(who, "epochs", epochs)
         self.patience = require_count(who, "patience", patience)
         self.batch_size = require_count(who, "batch_size", batch_size)
+        if isinstance(learning_rate, bool) or not 0 < learning_rate < np.inf:
+            raise ValueError(
+                f"{who}: learning_rate must be above 0 and finite, got {learning_rate!r}"
+            )
         self.learning_rate = learning_rate
         self.paths = require_count(who, "paths", paths)
-        self.seed = seed
+        self.seed = require_count(who, "seed", seed, least=0)
         self.model: Any = None
         self.parts: Parts | None = None
         self.layout: Any = None
@@ -482,7 +487,8 @@ class Forecaster:
         """
         data = self._checked(series)
         z = self.scaling.apply(data.values)
-        point, quantiles = self._scaled(z, data.clock, np.asarray(origins), levels)
+        rows = as_rows("predict", origins, len(data))
+        point, quantiles = self._scaled(z, data.clock, rows, as_levels("predict", levels))
         places = self.layout.targets
         assert quantiles is not None
         return (

@@ -10,9 +10,13 @@ Notation: t the origin, the last row that is known; h = 1 ... H the step ahead; 
 Their intervals are the quantiles of their own errors over the training rows, for each h.
 """
 
+from typing import Any
+
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._checks import require_count, require_rank
+from gru_np._intake import as_floats, as_integers
 from gru_np.series.clock import Clock
 
 
@@ -29,7 +33,9 @@ def carry(values: Array, lag: int = 1) -> Array:
     >>> carry(np.array([[1.0], [2.0], [np.nan], [np.nan]]), 2).ravel()
     array([1., 2., 1., 2.])
     """
-    filled = np.array(values)
+    filled = np.array(as_floats("carry", values, "values", real=True))
+    require_rank("carry", "values", filled, ("rows", "columns"))
+    lag = require_count("carry", "lag", lag)
     N = len(filled)
     for phase in range(min(lag, N)):
         part = filled[phase::lag]
@@ -38,6 +44,17 @@ def carry(values: Array, lag: int = 1) -> Array:
         taken = np.take_along_axis(part, np.maximum(last, 0), axis=0)
         filled[phase::lag] = np.where(last < 0, np.nan, taken)
     return filled
+
+
+def as_rows(who: str, origins: Any, N: int) -> Array:
+    """Give origins as an array (n,) of rows, or raise."""
+    found = as_integers(who, origins, "origins", "integers, of rows")
+    require_rank(who, "origins", found, ("origins",))
+    wrong = found[(found < 0) | (found >= N)]
+    if wrong.size or not found.size:
+        arrived = str(wrong[0]) if wrong.size else "none"
+        raise ValueError(f"{who}: origins must be rows in 0..{N - 1}, got {arrived}")
+    return found
 
 
 def naive_forecasts(
@@ -67,6 +84,11 @@ def naive_forecasts(
     {'persistence': [7.0, 7.0, 7.0], 'drift': [9.0, 11.0, 13.0], \
 'seasonal naive': [3.0, 7.0, 3.0], 'seasonal + drift': [7.0, 11.0, 11.0]}
     """
+    values = as_floats("naive_forecasts", values, "values", real=True)
+    require_rank("naive_forecasts", "values", values, ("rows", "columns"))
+    origins = as_rows("naive_forecasts", origins, len(values))
+    horizon = require_count("naive_forecasts", "horizon", horizon)
+    season = require_count("naive_forecasts", "season", season)
     h = np.arange(1, horizon + 1)
     last = carry(values)
     here = last[origins][:, None]  # (n, 1, C)
@@ -104,7 +126,11 @@ def find_season(values: Array, clock: Clock | None = None) -> int:
     >>> find_season(np.sin(2 * np.pi * np.arange(300) / 25)[:, None])
     25
     """
+    values = as_floats("find_season", values, "values", real=True)
+    require_rank("find_season", "values", values, ("rows", "columns"))
     N = len(values)
+    if not np.isfinite(values).any(axis=0).all() or np.isinf(values).any() or not values.size:
+        return 1
     candidates = [m for m in (clock.seasons() if clock else []) if 2 * m <= N]
     spread = np.nanstd(values, axis=0)
     scaled = carry(values / np.where(spread > 0, spread, 1))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from gru_np._aliases import Array
+from gru_np._checks import require_count, require_rank, spell
+from gru_np._intake import as_array, as_floats
 from gru_np.likelihoods import normal_quantiles, pinball
 
 LEVELS = tuple(round(0.05 * j, 2) for j in range(1, 20))  # where the CRPS is taken
@@ -24,6 +26,7 @@ def mae(y: Array, x: Array) -> float:
     >>> scores.mae(np.array([1.0, np.nan, 3.0]), np.array([2.0, 2.0, 2.5]))
     0.75
     """
+    y, x = _alike("mae", y=y, x=x)
     return _mean(np.abs(y - x))
 
 
@@ -37,6 +40,7 @@ def rmse(y: Array, x: Array) -> float:
     >>> scores.rmse(np.array([0.0, 0.0]), np.array([1.0, 7.0]))
     5.0
     """
+    y, x = _alike("rmse", y=y, x=x)
     return float(np.sqrt(_mean((y - x) ** 2)))
 
 
@@ -54,6 +58,7 @@ def smape(y: Array, x: Array) -> float:
     >>> round(scores.smape(np.array([90.0]), np.array([110.0])), 6)
     20.0
     """
+    y, x = _alike("smape", y=y, x=x)
     size = np.abs(y) + np.abs(x)
     return 200 * _mean(np.where(size == 0, 0, np.abs(y - x) / np.where(size == 0, 1, size)))
 
@@ -72,6 +77,9 @@ def mase_scale(values: Array, season: int) -> Array:
     >>> scores.mase_scale(np.array([[1.0], [3.0], [2.0], [5.0]]), 2)
     array([1.5])
     """
+    values = as_floats("mase_scale", values, "values", real=True)
+    require_rank("mase_scale", "values", values, ("rows", "columns"))
+    season = require_count("mase_scale", "season", season)
     difference = np.abs(values[season:] - values[:-season])
     seen = ~np.isnan(difference)
     return np.where(seen, difference, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
@@ -97,7 +105,12 @@ def crps(y: Array, quantiles: Array, levels: Any = LEVELS) -> float:
     >>> round(scores.crps(y, np.full((1, 19), 1.5)), 6)
     0.5
     """
-    loss, _ = pinball(y[..., None], quantiles, np.asarray(levels))
+    levels = as_levels("crps", levels)
+    y = as_floats("crps", y, "y", real=True)
+    quantiles = as_floats("crps", quantiles, "quantiles", real=True)
+    require_rank("crps", "quantiles", quantiles, (*y.shape, len(levels)))
+    with np.errstate(invalid="ignore"):  # of an infinity nothing is left
+        loss, _ = pinball(y[..., None], quantiles, levels)
     return 2 * _mean(loss)
 
 
@@ -111,6 +124,7 @@ def coverage(y: Array, low: Array, high: Array) -> float:
     >>> scores.coverage(np.array([1.0, 5.0]), np.zeros(2), np.full(2, 2.0))
     0.5
     """
+    y, low, high = _alike("coverage", y=y, low=low, high=high)
     return _mean(np.where(np.isnan(y), np.nan, (y >= low) & (y <= high)))
 
 
@@ -127,7 +141,12 @@ def quantile_weights(given: Any, wanted: Any) -> Array:
     >>> np.array([-1.0, 0.0, 1.0]) @ scores.quantile_weights([0.1, 0.5, 0.9], [0.1, 0.5])
     array([-1.,  0.])
     """
-    return _quantile_weights(tuple(np.ravel(given)), tuple(np.ravel(wanted)))
+    knots = as_levels("quantile_weights", given, "given")
+    if len(knots) < 2 or (np.diff(knots) <= 0).any():
+        raise ValueError(f"quantile_weights: given must be two rising levels or more, got {given}")
+    return _quantile_weights(
+        tuple(knots.tolist()), tuple(as_levels("quantile_weights", wanted, "wanted").tolist())
+    )
 
 
 @lru_cache(maxsize=64)
@@ -140,6 +159,30 @@ def _quantile_weights(given: tuple[float, ...], wanted: tuple[float, ...]) -> Ar
     W[right - 1, np.arange(len(query))] += 1 - share
     W.flags.writeable = False
     return W
+
+
+def as_levels(who: str, levels: Any, what: str = "levels") -> Array:
+    """Give levels of quantiles as an array (J,), or raise."""
+    found = as_array(who, levels, what, "f", "levels in (0, 1)", finite=True).astype(np.float64)
+    require_rank(who, what, found, ("levels",))
+    wrong = found[(found <= 0) | (found >= 1)]
+    if wrong.size or not found.size:
+        arrived = f"{wrong[0]:g}" if wrong.size else "none"
+        raise ValueError(f"{who}: {what} must be levels in (0, 1), got {arrived}")
+    return found
+
+
+def _alike(who: str, **arrays: Any) -> list[Array]:
+    """Take in arrays of one shape; NumPy would make one of (n, n) out of (n,) and (n, 1)."""
+    found = {name: as_floats(who, x, name, real=True) for name, x in arrays.items()}
+    (first, y), *others = found.items()
+    for name, x in others:
+        if x.shape != y.shape:
+            raise ValueError(
+                f"{who}: {name} must have the shape of {first}, {spell(y.shape)}, got "
+                f"{spell(x.shape)}"
+            )
+    return list(found.values())
 
 
 def _mean(values: Array) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from gru_np import kernels
 from gru_np._aliases import Array
 from gru_np._checks import spell
+from gru_np._intake import as_floats
 from gru_np.layers import GRU
 from gru_np.series import features
 from gru_np.series.naive import carry
@@ -107,7 +108,8 @@ class Stream:
             The known covariates of the H rows that follow, if there are any.
         """
         forecaster = self.forecaster
-        values = np.atleast_1d(np.asarray(row, np.float64))
+        values = np.atleast_1d(as_floats("push", row, "row", real=True).astype(np.float64))
+        _refuse_infinity(values, "row")
         if values.shape != (len(forecaster.columns),):
             raise ValueError(
                 f"push: row must hold {', '.join(forecaster.columns)}, got shape "
@@ -116,7 +118,8 @@ class Stream:
         following = np.zeros(0)
         if self._layout.known:
             shape = (self._layout.horizon, len(self._layout.known))
-            given = np.asarray(np.nan if known is None else known, np.float64)
+            given = as_floats("push", np.nan if known is None else known, "known", real=True)
+            _refuse_infinity(given, "known")
             if given.shape != shape:
                 raise ValueError(
                     f"push: known must have shape {spell(shape)}, the covariates of the rows that "
@@ -179,3 +182,8 @@ class Stream:
         times = self._clock.after(done + AHEAD)[done:]
         more = self._clock.calendar(times)[0]
         self._calendar = np.concatenate([self._calendar, more])
+
+
+def _refuse_infinity(values: Array, what: str) -> None:
+    if np.isinf(values).any():
+        raise ValueError(f"push: {what} must hold no infinity, got {values}; NaN is missing")

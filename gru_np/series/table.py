@@ -148,12 +148,14 @@ def as_names(who: str, what: str, names: Any) -> list[str]:
     """Give names as a list of str; a str, or a number, is one name and not several."""
     if names is None:
         return []
-    if isinstance(names, str | bytes | int | float) or not hasattr(type(names), "__iter__"):
+    several = hasattr(type(names), "__iter__") and getattr(names, "ndim", 1) > 0
+    if isinstance(names, str | bytes | int | float) or not several:
         names = [names]
     found = list(names)
     for name in found:
         if not isinstance(name, str | int | float | np.integer | np.floating | tuple):
-            raise TypeError(f"{who}: {what} must be names, got {name!r:.60}")
+            shown = " ".join(repr(name).split())[:60]
+            raise TypeError(f"{who}: {what} must be names, got {shown}")
     return [str(name) for name in found]
 
 
@@ -218,6 +220,8 @@ def from_table(
     for wanted in (*chosen, *parts):
         if wanted not in key:
             require_column(wanted, texts)
+    if columns is not None and not chosen:
+        raise ValueError("from_table: columns must name one at least, got none")
     if len(key) < len(texts):
         used = {*chosen, *parts} if chosen else set(texts)
         for name, count in Counter(texts).items():
@@ -286,7 +290,15 @@ def is_time_name(name: str) -> bool:
 
 def _find_time(names: Sequence[str], column: Any) -> str | None:
     """Find the column of times: by its type, by its name, or by what it holds."""
-    found = {name: np.asarray(column(name)) for name in names}
+    found = {}
+    for name in names:
+        values = column(name)
+        # What only looks like a sequence NumPy would ask for items without end.
+        is_array = isinstance(values, list | tuple) or hasattr(type(values), "__array__")
+        try:
+            found[name] = np.asarray(values) if is_array else np.zeros(0)
+        except ValueError:  # ragged
+            found[name] = np.zeros(0)
     for name, values in found.items():
         if values.dtype.kind == "M" or (values.dtype.kind == "O" and _is_of_times(values)):
             return name
@@ -355,7 +367,7 @@ def _index_times(index: Any, notes: list[str]) -> Any:
 def _names(columns: Sequence[str] | None, C: int) -> list[str]:
     if columns is None:
         return ["value"] if C == 1 else [str(i) for i in range(C)]
-    names = [columns] if isinstance(columns, str) else [str(name) for name in columns]
+    names = as_names("Series", "columns", columns)
     if len(names) != C:
         raise ValueError(
             f"Series: columns must name each of the {C} columns, got {len(names)} names"

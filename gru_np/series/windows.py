@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gru_np._aliases import Array
-from gru_np._checks import require_count
+from gru_np._checks import require_count, require_rank
+from gru_np._intake import as_array
 from gru_np.series.table import Series
 
 
@@ -165,8 +166,9 @@ def windows(values: Any, lookback: int, horizon: int, stride: int = 1, gap: int 
     >>> x.shape, y[1].ravel(), index[1]
     ((3, 4, 1), array([5., 6.]), array([1, 4, 5, 6]))
     """
-    values = values.values if isinstance(values, Series) else np.asarray(values)
+    values = values.values if isinstance(values, Series) else as_array("windows", values, "values")
     values = values[:, None] if values.ndim == 1 else values
+    require_rank("windows", "values", values, ("rows", "columns"))
     sizes = (("lookback", lookback), ("horizon", horizon), ("stride", stride))
     L, H, step = (require_count("windows", name, size) for name, size in sizes)
     gap = require_count("windows", "gap", gap, least=0)
