@@ -51,7 +51,7 @@ class History(Callback):
         if self.epoch[-1:] == [epoch]:  # it was stopped before its end, and resumed
             self.epoch.pop()
             for values in self.history.values():
-                values.pop()
+                del values[-1:]  # a file may hold less than it should
         for name in logs:
             self.history.setdefault(name, [math.nan] * len(self.epoch))
         self.epoch.append(epoch)
