@@ -159,7 +159,7 @@ def _require_like(who: str, x: Any, what: str, depth: int = 0) -> None:
                     _require_like(who, item, what, depth + 1)
     elif isinstance(x, np.ma.MaskedArray):
         if np.ma.is_masked(x):
-            count = np.ma.count_masked(x)
+            count = np.count_nonzero(np.ma.getmaskarray(x))
             raise ValueError(
                 f"{who}: {what} must have no masked entries, got {count}; fill them with "
                 "filled(), and say by a mask or by weights of zero that they do not count"

@@ -195,7 +195,7 @@ def blame_data(
     if weight is not None:
         arrays["sample_weight"], counts["sample_weight"] = weight, _reach(mask, weight)
     if y is not None:
-        of_weight = None if weight is None else weight != 0
+        of_weight = None if weight is None else np.asarray(weight != 0)
         arrays["y"], counts["y"] = y, _reach(mask, y) & _reach(of_weight, y)
     for name, array in arrays.items():
         where = first_nonfinite(array, counts[name])
@@ -209,9 +209,10 @@ def _reach(counts: Array | None, a: Array) -> Array:
     if counts is None:
         return np.ones(a.shape, bool)
     if counts.ndim > a.ndim:
-        counts = counts.any(axis=tuple(range(a.ndim, counts.ndim)))
+        counts = np.asarray(counts.any(axis=tuple(range(a.ndim, counts.ndim))))
     counts = counts.reshape(counts.shape + (1,) * (a.ndim - counts.ndim))
-    fits = all(n in (1, whole) for n, whole in zip(counts.shape, a.shape, strict=True))
+    sizes: tuple[int, ...] = counts.shape
+    fits = all(n in (1, whole) for n, whole in zip(sizes, a.shape, strict=True))
     return np.broadcast_to(counts, a.shape) if fits else np.ones(a.shape, bool)
 
 

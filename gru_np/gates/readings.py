@@ -13,6 +13,7 @@ import numpy as np
 from gru_np import recurrence
 from gru_np._aliases import Array
 from gru_np._checks import require_choice, spell
+from gru_np._intake import as_floats
 from gru_np.gates.trace import LayerTrace, trace
 from gru_np.health import HIGH, LOW
 from gru_np.layers import GRU, Bidirectional
@@ -199,7 +200,8 @@ def correlations(
     else:
         names, columns = tuple(features), []
         for name, values in features.items():
-            array = np.asarray(values, float)
+            array = as_floats("correlations", values, f"feature {name!r}", real=True)
+            array = array.astype(float, copy=False)
             if array.shape != read.valid.shape:
                 raise ValueError(
                     f"correlations: feature {name!r} must have shape {spell(read.valid.shape)}, "
@@ -552,7 +554,7 @@ def _nail(params: dict[str, Array], prefix: str, rows: Any, bias: Any) -> None:
 
 def _inverse(name: str, value: Any) -> Array:
     """The pre-activation at which a recurrent activation has this value."""
-    value = np.asarray(value, float)
+    value = as_floats("ablate", value, "value", real=True).astype(float)
     if name in ("sigmoid", "hard_sigmoid") and not ((value >= 0) & (value <= 1)).all():
         raise ValueError(f"ablate: a gate's value must be between 0 and 1, got {value}")
     if name == "sigmoid":

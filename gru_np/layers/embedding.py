@@ -128,7 +128,7 @@ class Embedding(Layer):
         """Mark padding: id 0, where `mask_zero` says so."""
         if not self.mask_zero:
             return mask
-        real = np.asarray(x) != 0
+        real: Array = as_array(self.name, x) != 0
         return real if mask is None else real & mask
 
     def forward(
