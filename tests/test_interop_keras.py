@@ -606,6 +606,8 @@ UNKNOWN = {
         "zero_output_for_mask=True",
     ),
     "time first": (set_config(time_major=True), "time_major=True"),
+    "a word for a yes or no": (set_config(go_backwards="no"), "true or false, got 'no'"),
+    "nothing for a yes or no": (set_config(use_bias=None), "use_bias true or false, got None"),
     "an activation that is an object": (
         set_config(activation={"module": "mine", "class_name": "tanh", "config": {}}),
         "described and not named",

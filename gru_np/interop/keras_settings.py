@@ -49,6 +49,10 @@ _ONLY: dict[str, Any] = {  # settings that must have one value, if they are ther
     "time_major": False, "sparse": False, "ragged": False, "quantization_config": None,
     "rms_scaling": False, "data_format": "channels_last", "keepdims": False,
 }  # fmt: skip
+_YES_OR_NO = {
+    "trainable", "use_bias", "return_sequences", "return_state", "go_backwards", "stateful",
+    "unroll", "reset_after", "zero_output_for_mask", "mask_zero", "center", "scale",
+}  # fmt: skip
 _OF_RNN = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll",
            "zero_output_for_mask", "time_major")  # fmt: skip
 _OF_CELL = ("units", "activation", "recurrent_activation", "use_bias", "dropout",
@@ -124,6 +128,8 @@ def require_settings(kind: str, config: Mapping[str, Any], name: str) -> None:
                     f"{WHO}: {name} has {key}={value!r}; gru_np computes with "
                     f"{key}={_ONLY[key]!r} only"
                 )
+        elif key in _YES_OR_NO and value not in (True, False):
+            raise ConversionError(f"{WHO}: {name} must have {key} true or false, got {value!r}")
         elif key not in _SETTINGS[kind] and not _HARMLESS.fullmatch(str(key)):
             raise ConversionError(
                 f"{WHO}: {name} has the setting {key}={value!r}, which is not known here and "
