@@ -39,7 +39,7 @@ def run(cases: int, rng: np.random.Generator, counts: Counter) -> None:
             calls[name]()
             seconds = time.perf_counter() - begin
             before, handlers = bits(model), signal.getsignal(signal.SIGINT)
-            if _interrupted(calls[name], rng.uniform(1e-5, seconds)):
+            if _interrupted(calls[name], 1e-6 + seconds * rng.random()):
                 counts[f"interrupts of {name}"] += 1
             else:
                 counts["calls that were over before"] += 1
@@ -70,12 +70,13 @@ def _interrupt(number: int, frame: object) -> None:
 def _interrupted(call, after: float) -> bool:
     """Make a call that is interrupted after so many seconds, if it takes as long."""
     try:
-        signal.setitimer(signal.ITIMER_REAL, after)
-        call()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after)
+            call()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         return True
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     return False
 
 
