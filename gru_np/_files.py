@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,14 +53,23 @@ def read_input(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
     """Read a whole file, or say in one sentence why not; see `open_input`."""
     with open_input(path, largest) as file:
         try:
-            # A file of the system, as below /proc, has no size until it is read.
-            data = file.read() if _has_size(file) else file.read(largest + 1)
+            # A file of the system, as below /proc, has no size until it is read. Asked for the
+            # most it may hold, Python would take that much memory first.
+            data = file.read() if _has_size(file) else b"".join(_blocks(file, largest))
         except OSError as error:
             reason = error.strerror or error
             raise type(error)(f"{os.fspath(path)}: cannot be read: {reason}") from None
     if len(data) > largest:
         raise ValueError(f"{os.fspath(path)}: expected at most {largest:,} bytes, found more")
     return data
+
+
+def _blocks(file: BinaryIO, largest: int) -> Iterator[bytes]:
+    """Yield what there is to read, until it is more than the largest size."""
+    size = 0
+    while size <= largest and (block := file.read(2**20)):
+        size += len(block)
+        yield block
 
 
 def _has_size(file: BinaryIO) -> bool:

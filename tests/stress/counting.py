@@ -8,15 +8,18 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # from a clone, installed or not
 
 from gru_np import GRU, Bidirectional, Dense, Dropout, Embedding, Sequential
 
 Run = Callable[[int, np.random.Generator, Counter], None]
 
 
-class Broken(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise that did not hold, in a sentence that says how to repeat it."""
 
 
@@ -31,9 +34,9 @@ def main(name: str, doc: str, run: Run, short: int, long: int) -> None:
     counts: Counter = Counter()
     try:
         run(cases, np.random.default_rng(options.seed), counts)
-    except Broken as broken:
+    except BrokenPromiseError as broken:
         sys.exit(f"{name}: {broken} (seed {options.seed}, after {spell(counts)})")
-    print(f"{name}: {spell(counts)}")
+    print(f"{cases} cases: {spell(counts)}")
 
 
 def spell(counts: Counter) -> str:
@@ -42,9 +45,9 @@ def spell(counts: Counter) -> str:
 
 
 def require(condition: object, sentence: str) -> None:
-    """Raise `Broken` unless the condition holds."""
+    """Raise `BrokenPromiseError` unless the condition holds."""
     if not condition:
-        raise Broken(sentence)
+        raise BrokenPromiseError(sentence)
 
 
 # Small models whose training uses everything that a resumed run must know again.

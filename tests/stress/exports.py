@@ -25,7 +25,7 @@ STRINGS = (
     "'''; {call}; '''",
     '"; {call}; "',
     "'); {call}; ('",
-    "\\\"\"\"\n{call}\n",
+    '\\"""\n{call}\n',
     "\n{call}\n",
     "\r{call}\r",
     "\x0c{call}",
@@ -74,7 +74,7 @@ def _python(path: Path, model: Sequential, hostile: str, counts: Counter) -> Non
     spec = importlib.util.spec_from_file_location("exported", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    require(module.EXTRAS == model.extras, f"{hostile!r} is another text in the exported file")
+    require(model.extras == module.EXTRAS, f"{hostile!r} is another text in the exported file")
     x = np.array([[1, 2, 0], [3, 5, 8]])
     require(np.allclose(module.predict(x), model.predict(x), atol=1e-6), f"{hostile!r}: predict")
     counts["Python files"] += 1

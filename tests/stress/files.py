@@ -20,9 +20,9 @@ from pathlib import Path
 os.environ.setdefault("GRU_NP_KERNELS", "0")
 
 import numpy as np
-from counting import Broken, data, main, make, require, settings
+from counting import BrokenPromiseError, data, main, make, require, settings
 
-from gru_np import Sequential, interop, series, speech, text
+from gru_np import interop, series, speech, text
 
 MEMORY = 64 * 2**20  # bytes beyond four times the file's own
 SECONDS = 10.0
@@ -60,10 +60,10 @@ def _read(reader: Reader, path: Path, counts: Counter) -> None:
     except (ValueError, OSError) as error:
         sentence = str(error)
         if not sentence or len(sentence.splitlines()) > 2:
-            raise Broken(f"{_kept(path)}: no sentence but {sentence!r}") from error
+            raise BrokenPromiseError(f"{_kept(path)}: no sentence but {sentence!r}") from error
         counts["refused in a sentence"] += 1
     except Exception as error:
-        raise Broken(f"{_kept(path)}: {type(error).__name__}: {error}") from error
+        raise BrokenPromiseError(f"{_kept(path)}: {type(error).__name__}: {error}") from error
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

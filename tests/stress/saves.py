@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("GRU_NP_KERNELS", "0")  # forked children compile nothing
 
 import numpy as np
-from counting import KINDS, Broken, bits, data, main, make, require, settings
+from counting import KINDS, BrokenPromiseError, bits, data, main, make, require, settings
 
 from gru_np import Sequential, checkpoint
 from gru_np.callbacks import ModelCheckpoint, StopOnSignal
@@ -103,7 +103,7 @@ def _reads_beside_writers(path: Path, reads: int, counts: Counter) -> None:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             except (ProcessLookupError, ChildProcessError) as error:
-                raise Broken("a writer is gone") from error
+                raise BrokenPromiseError("a writer is gone") from error
 
 
 if __name__ == "__main__":
