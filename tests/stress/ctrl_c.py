@@ -82,5 +82,5 @@ def _interrupted(call, after: float) -> bool:
 
 if __name__ == "__main__":
     if os.name == "nt":
-        sys.exit("interrupts: a timer of POSIX is needed")
-    main("interrupts", __doc__, run, short=120, long=2000)
+        sys.exit("ctrl_c: a timer of POSIX is needed")
+    main("ctrl_c", __doc__, run, short=120, long=2000)
