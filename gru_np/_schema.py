@@ -105,6 +105,8 @@ def _spell(kind: Any) -> str:
         return "None"
     if kind is Count:
         return f"int from 0 to {MOST}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(map(_spell, get_args(kind)))
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)

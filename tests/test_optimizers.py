@@ -327,7 +327,11 @@ def test_a_rate_that_is_not_finite_and_positive_is_refused(rate):
         ("RMSprop", {"rho": 1.0}, r"rho must be in \[0, 1\), got 1.0"),
         ("Adam", {"beta_2": 1.0}, r"beta_2 must be in \[0, 1\)"),
         ("Adam", {"epsilon": -1e-7}, "epsilon must be finite and at least 0"),
-        ("Adam", {"epsilon_placement": "here"}, "epsilon_placement must be one of"),
+        (
+            "Adam",
+            {"epsilon_placement": "here"},
+            r"'epsilon_placement'\] must be one of 'keras', 'torch', got 'here'",
+        ),
         ("AdamW", {"weight_decay": -0.1}, "weight_decay must be finite and at least 0"),
         ("Adam", {"clipnorm": 0}, "clipnorm must be finite and above 0"),
         ("Adam", {"clipvalue": 1.0, "clipnorm": 1.0}, "one kind .*, got clipnorm and clipvalue"),
