@@ -252,6 +252,13 @@ def full_table(results: dict[str, Any], section: str, n: str) -> str:
         for name, one in record["contestants"].items():
             if "median" not in one and "unsupported" not in one:
                 reasons.append(f"- {name} ({shown(label)}): {problem(one)}")
+    for name in names:
+        by_way: dict[str, list[str]] = {}
+        for label, record in found.items():
+            way = record["contestants"].get(name, {}).get("way")
+            if way:
+                by_way.setdefault(way, []).append(shown(label))
+        reasons += [f"- {name}, {way}: ({'), ('.join(at)})" for way, at in by_way.items()]
     errors = [
         f"{name} {worst:.1e}"
         for name in names

@@ -289,6 +289,8 @@ class Run:
                 max(1.0, limit - (perf_counter() - started)), do="answer", path=str(path)
             )
             row["prepare"] = prepared["seconds"] + answered["seconds"]
+            if prepared.get("way"):
+                row["way"] = prepared["way"]
             with np.load(path) as answer:
                 row |= reference.compare(dict(answer), self._reference(section, case, entry))
             if entry.own_precision:

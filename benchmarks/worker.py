@@ -1,7 +1,8 @@
 """One contestant in a process of its own: reads requests, one JSON object a line, and answers so.
 
     {"do": "hello"}                                versions
-    {"do": "prepare", "section", "case"}           inputs, weights, sessions, compilation: seconds
+    {"do": "prepare", "section", "case"}           inputs, weights, sessions, compilation: seconds,
+                                                   and the way taken where there are several
     {"do": "answer", "path"}                       writes the answer's arrays to an .npz file
     {"do": "warm", "seconds"}                      runs until then, at least 3 times: calls for 1 s
     {"do": "time", "calls"}                        seconds for one call, the mean over `calls`, and
@@ -93,8 +94,8 @@ class Player:
             problem = problems.gru_problem(what)
         else:
             problem = problems.model_problem(what)
-        self.task = getattr(self.contestant, section)(what, problem)
-        return {"seconds": perf_counter() - start}
+        self.task = task = getattr(self.contestant, section)(what, problem)
+        return {"seconds": perf_counter() - start, "way": task.way}
 
     def answer(self, path: str) -> dict[str, Any]:
         """Run once for the result; the first run may compile."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from benchmarks import (
     statistics,
 )
 from benchmarks.contestants import CONTESTANTS, OURS, Entry, UnsupportedError
-from benchmarks.contestants.base import Contestant
+from benchmarks.contestants.base import Contestant, Task, fastest
 from benchmarks.measurement import Measurement
 from benchmarks.workers import ROOT, Worker, WorkerError, environment
 
@@ -412,6 +413,8 @@ def test_a_contestant_is_added_by_one_module_and_one_line(tmp_path, fakes, monke
     assert "newcomer" in results["sections"]["forward"]["2"][SHAPE.label]["contestants"]
     report.write(results, path, None)
     assert "newcomer" in path.with_suffix(".md").read_text()
+    if find_spec("matplotlib"):
+        assert path.with_name("new-ratios.png").stat().st_size > 5000
 
 
 def test_what_computes_less_than_float32_is_shown_with_its_error_and_beats_nobody(tmp_path, fakes):
@@ -434,6 +437,18 @@ def test_results_say_who_was_left_out_and_why(tmp_path, fakes):
     assert OURS not in left_out
     assert "left out: torch.compile (slow to start" in command.roll_call(plan.quick())
     assert "left out: nobody" in command.roll_call(plan.full())
+
+
+def test_the_fastest_of_several_ways_plays_and_is_named():
+    def task(seconds):
+        return Task(lambda: time.sleep(seconds), dict)
+
+    chosen = fastest({"slow": task(3e-3), "quick": task(1e-4)})
+    assert chosen.way == "quick"
+    results = fake_results()
+    rows = results["sections"]["forward"]["1"]["32,100,64,256"]["contestants"]
+    rows["torch"]["way"] = "nn.GRUCell"
+    assert "- torch, nn.GRUCell: (32, 100, 64, 256)" in report.full_table(results, "forward", "1")
 
 
 def test_any_shape_can_be_measured_and_goes_where_it_belongs():

@@ -116,14 +116,17 @@ class KerasTensorFlow(Keras):
         layer = self._layer(shape, problem)
         x, h0 = tf.constant(*self._batch_first(problem, "x")), tf.constant(problem["h0"])
 
-        def prepared(xla: bool) -> Any:
+        def prepared(xla: bool) -> Task:
             call = tf.function(
                 lambda x, h0: layer(x, initial_state=h0), jit_compile=xla, autograph=False
             ).get_concrete_function(x, h0)
-            return lambda: call(x, h0).numpy()
 
-        run = fastest([prepared(xla) for xla in (True, False)])
-        return Task(run, lambda: {"h": run().swapaxes(0, 1)})
+            def run() -> Any:
+                return call(x, h0).numpy()
+
+            return Task(run, lambda: {"h": run().swapaxes(0, 1)})
+
+        return fastest({"XLA": prepared(True), "without XLA": prepared(False)})
 
     def training(self, shape: Shape, problem: Arrays) -> Task:
         """GradientTape inside tf.function, with XLA or without."""
@@ -140,7 +143,7 @@ class KerasTensorFlow(Keras):
             variables = [v.value for v in layer.trainable_weights]
             return h, tape.gradient(h, [x, variables], output_gradients=dh)
 
-        def prepared(xla: bool) -> Any:
+        def prepared(xla: bool) -> Task:
             call = tf.function(both, jit_compile=xla, autograph=False)
             call = call.get_concrete_function(x, h0, dh)
 
@@ -148,11 +151,10 @@ class KerasTensorFlow(Keras):
                 h, (dx, dweights) = call(x, h0, dh)
                 return h.numpy(), dx, dweights
 
-            return run
+            return Task(run, lambda: self._training_answer(run))
 
         # XLA helps small shapes and harms large ones: take what is faster here.
-        run = fastest([prepared(xla) for xla in (True, False)])
-        return Task(run, lambda: self._training_answer(run))
+        return fastest({"XLA": prepared(True), "without XLA": prepared(False)})
 
 
 class KerasJax(Keras):

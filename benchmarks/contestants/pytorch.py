@@ -78,11 +78,6 @@ def tensors(arrays: dict[str, Any]) -> dict[str, Any]:
     return {k: torch.tensor(v) for k, v in arrays.items()}
 
 
-def tensors_of(values: Any) -> list[Any]:
-    """Copy one after the other."""
-    return [torch.tensor(value) for value in values]
-
-
 def model_from(model: LanguageModel, problem: Arrays) -> Model:
     """Make the model with the problem's parameters."""
     net = Model(model.V, model.E, model.H, model.layers)
@@ -128,21 +123,24 @@ class Eager(Contestant):
         gru = self.wrap(self._gru(shape, problem))
         x, h0 = torch.tensor(problem["x"]), torch.tensor(problem["h0"])[None]
 
-        def run() -> Any:
+        def whole() -> Any:
             with self.without_gradient():
                 return gru(x, h0)[0]
 
+        def states(run: Any) -> Task:
+            return Task(run, lambda: {"h": run().detach().numpy().reshape(len(x), -1, shape.H)})
+
+        ways = {"nn.GRU": states(whole)}
         if shape.T == 1 and self.cells:
             one, h = x[0], h0[0]
-            cell = self.wrap(cell_from(*tensors_of(layer_parameters(problem))))
+            cell = self.wrap(cell_from(*map(torch.tensor, layer_parameters(problem))))
 
             def step() -> Any:
                 with self.without_gradient():
                     return cell(one, h)
 
-            run = fastest([run, step])
-        shown = (shape.T, shape.B, shape.H)
-        return Task(run, lambda: {"h": run().detach().numpy().reshape(shown)})
+            ways["nn.GRUCell"] = states(step)
+        return fastest(ways) if len(ways) > 1 else ways["nn.GRU"]
 
     def training(self, shape: Shape, problem: Arrays) -> Task:
         """torch.autograd.grad by x and the four parameters."""
@@ -190,10 +188,10 @@ class Eager(Contestant):
     def generation(self, model: LanguageModel, problem: Arrays) -> Task:
         """One call of the model a character, state handed back."""
         net = model_from(model, problem).eval()
-        candidates = [net, Cells(net)] if self.cells else [net]
-        tasks = [self._steps(self.wrap(one), model, problem) for one in candidates]
-        best = fastest([task.run for task in tasks])
-        return next(task for task in tasks if task.run is best)
+        nets = {"nn.GRU": net, "nn.GRUCell": Cells(net)} if self.cells else {"nn.GRU": net}
+        return fastest(
+            {way: self._steps(self.wrap(one), model, problem) for way, one in nets.items()}
+        )
 
     def _steps(self, net: Any, model: LanguageModel, problem: Arrays) -> Task:
         def step(token: int, state: Any) -> tuple[Any, Any]:
