@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from time import perf_counter
@@ -49,6 +50,11 @@ def environment(name: str, threads: int) -> dict[str, str]:
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of compiling processes that outlives a case
         **dict(entry_of(name).environment if name.partition(":")[0] in CONTESTANTS else ()),
     }
+
+
+def fresh_cache(folder: Path) -> dict[str, str]:
+    """Give torch.compile an empty cache: one ended by its limit leaves half a file in it."""
+    return {"TORCHINDUCTOR_CACHE_DIR": tempfile.mkdtemp(prefix="inductor-", dir=folder)}
 
 
 def processors(threads: int) -> list[int]:
@@ -94,7 +100,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=ROOT,
-                env=environment(name, threads),
+                env=environment(name, threads) | fresh_cache(log.parent),
                 text=True,
                 start_new_session=True,  # compilers that it starts are stopped and ended with it
             )
