@@ -20,7 +20,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from json import dumps
+from json import dumps, loads
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike
 from gru_np import _safetensors
 from gru_np._aliases import Array
 from gru_np._replace import find_place, kind, replace_file
-from gru_np._safetensors import Header, Tensor, short
+from gru_np._safetensors import Header, short
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Expected = Callable[[dict[str, Any]], Mapping[str, tuple[tuple[int, ...], DTypeLike]]]
@@ -116,6 +116,16 @@ def require_savable(path: Path, config: dict[str, Any], arrays: Mapping[str, Arr
         _savable(name, array)
     _plain(config)
     find_place(os.fsdecode(path))
+
+
+def require_loadable(
+    config: dict[str, Any], arrays: Mapping[str, Array], expected: Expected
+) -> dict[str, Any]:
+    """Raise what `load` would for a file of these; give the config as it would be read."""
+    config = loads(_dump(_plain(config)), object_hook=_from_plain)
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    _compare(found, expected, config)
+    return config
 
 
 def _encode(config: dict[str, Any], arrays: Mapping[str, Array]) -> list[memoryview]:
@@ -283,7 +293,8 @@ def load(
     with _opened(path, max_bytes) as (file, header):
         content = _read_content(header)
         if expected is not None:
-            _compare(header.tensors, expected, content["config"])
+            found = {tensor.name: (tensor.shape, tensor.dtype) for tensor in header.tensors}
+            _compare(found, expected, content["config"])
         digest = hashlib.sha256()
         arrays = {
             tensor.name: _safetensors.read_array(file, tensor, digest) for tensor in header.tensors
@@ -432,7 +443,9 @@ def _read_content(header: Header) -> dict[str, Any]:
     return content
 
 
-def _compare(tensors: list[Tensor], expected: Expected, config: dict[str, Any]) -> None:
+def _compare(
+    found: Mapping[str, tuple[tuple[int, ...], Any]], expected: Expected, config: dict[str, Any]
+) -> None:
     """Require exactly the expected names, shapes and dtypes; list all differences."""
     try:
         wanted = {
@@ -444,7 +457,6 @@ def _compare(tensors: list[Tensor], expected: Expected, config: dict[str, Any]) 
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"the config is not that of a model ({reason})") from error
-    found = {tensor.name: (tensor.shape, tensor.dtype) for tensor in tensors}
     differences = [f"{name} is missing" for name in wanted if name not in found]
     differences += [f"{name} is unexpected" for name in found if name not in wanted]
     differences += [

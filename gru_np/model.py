@@ -116,7 +116,6 @@ class Sequential:
         self.name = name
         self.layers: list[Layer] = []
         self._known: list[Layer] = []  # `layers` as they were when last looked at
-        self._trained: list[Layer] | None = None  # those that the optimiser's state is of
         self._calls = 0  # of `model(x, training=True)`
         self.input_shape: Shape | None = None
         self.loss: losses.Loss | None = None
@@ -182,7 +181,8 @@ class Sequential:
 
     def _look_at_layers(self) -> None:
         """Take in what was done to `layers`, by `add` or by hand, as if it had been so before."""
-        if self._known == self.layers:
+        names = {layer.name for layer in self.layers if isinstance(layer, Layer)}
+        if self._known == self.layers and len(names) == len(self.layers):
             return
         for i, layer in enumerate(self.layers):
             _admit(layer, self.layers[:i])
@@ -446,7 +446,7 @@ class Sequential:
             raise ValueError("compile: each metric must be an object of its own, got one twice")
         self.metrics, self.weighted_metrics = plain, weighted
         self.loss, self.optimizer = found, chosen
-        self.progress, self._trained = TrainingProgress(), None
+        self.progress = TrainingProgress()
 
     def fit(
         self,
@@ -550,6 +550,7 @@ class Sequential:
             validation_data = self._held_out(validation_data)
         if class_weight is not None:  # of the rows that are left for training
             weight = self._class_weights("fit", y, weight, class_weight)
+        self.optimizer.follow(self.layers)
         if stateful:
             _require_whole_batches(batch_size, x, validation_data)
         watchers = [History(), *_callbacks(callbacks)]
@@ -635,7 +636,7 @@ class Sequential:
         `rows` are the numbers of the batch's rows in the user's arrays.
         """
         carried = [layer.state for layer in self.layers]
-        self._match_optimizer()
+        self.optimizer.follow(self.layers)
         small = small_steps.find(self._small, self.layers, self.loss, x)
         if small is not None and weight is None and y is not None:
             value, logits, saved, after = small.run(x, y, states)
@@ -675,15 +676,6 @@ class Sequential:
             if layer.trainable:
                 layer.constrain()
         return down.states
-
-    def _match_optimizer(self) -> None:
-        """Drop what the optimiser keeps of layers that are no longer in the model."""
-        if self._trained is not None and self._trained != self.layers:
-            new = {layer.name for layer in self.layers if layer not in self._trained}
-            for key in [k for k in self.optimizer.state if k.split("/")[1] in new]:
-                del self.optimizer.state[key]
-        if self._trained != self.layers:
-            self._trained = list(self.layers)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None
@@ -1205,6 +1197,11 @@ def _admit(layer: Any, before: list[Layer]) -> None:
     """Make a layer ready to stand behind these, with a name and ties of its own, or raise."""
     if not isinstance(layer, Layer):
         raise TypeError(f"Sequential: layers must be gru_np layers, got {layer!r}")
+    if "/" in layer.name or layer.name == "training":
+        raise ValueError(
+            f"Sequential: a layer's name must have no slash and not be 'training', which a file "
+            f"keeps for itself, got {layer.name!r}"
+        )
     if any(layer is other for other in before):
         raise ValueError(
             f"Sequential: {layer.name} is in the model already; each place needs a layer of its own"

@@ -74,6 +74,8 @@ class Optimizer(Configured):
     (array([0.9, 2.1]), 1)
     """
 
+    _layers: list[tuple[Any, str]] | None = None  # those that it trains, by name; None: unknown
+
     def __init__(
         self,
         learning_rate: Any,
@@ -120,6 +122,32 @@ class Optimizer(Configured):
                 f"the learning rate of step {self.iterations}", rate(self.iterations)
             )
         return rate
+
+    def follow(self, layers: Iterable[Any]) -> None:
+        """Keep what is remembered of these layers, under their names of now; forget the others.
+
+        Raises
+        ------
+        ValueError
+            If it has trained other layers only: what it remembers is another model's.
+        """
+        named = [(layer, layer.name) for layer in layers]
+        if self._layers == named:
+            return
+        if self._layers is not None and (self.iterations or self.state):
+            now = {name: layer.name for layer, name in self._layers if (layer, layer.name) in named}
+            if not now:
+                raise ValueError(
+                    "compile: optimizer must be the model's own, for it remembers what it has "
+                    f"trained, got the {type(self).__name__} of another; give each a new one"
+                )
+            split = [(key.split("/", 2), array) for key, array in self.state.items()]
+            self.state = {
+                "/".join([average, now[layer], *name]): array
+                for (average, layer, *name), array in split
+                if layer in now
+            }
+        self._layers = named
 
     def exclude_from_weight_decay(self, var_names: Iterable[str]) -> None:
         """Leave parameters whose name contains one of these words out of weight decay.

@@ -68,7 +68,18 @@ def require_own_path(who: str, path: Any) -> None:
 
 def layer_to_config(layer: layers.Layer) -> dict[str, Any]:
     """Describe a layer by class name and constructor arguments."""
-    return {"class": type(layer).__name__, "config": layer.get_config()}
+    name = type(layer).__name__
+    if LAYERS.get(name, type(layer)) is not type(layer):
+        raise ValueError(
+            f"{layer.name}: a class of one's own must have a name of its own, got another {name}"
+        )
+    return {"class": name, "config": layer.get_config()}
+
+
+def _is_own(config: dict[str, Any]) -> bool:
+    """Say whether a description names a class of the user's own, itself or within."""
+    inner = (value for value in config["config"].values() if isinstance(value, dict))
+    return config["class"] not in LAYERS or any(_is_own(one) for one in inner if "class" in one)
 
 
 def require_model(config: Any) -> None:
@@ -81,7 +92,10 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
     require_fields("a layer", config, {"class": str, "config": dict[str, Any]}, optional=())
     cls = LAYERS.get(config["class"])
     if cls is None or cls is layers.Layer:
-        raise ValueError(f"unknown layer class {config['class']!r}")
+        raise ValueError(
+            f"unknown layer class {config['class']!r}; a model with a layer of one's own is made "
+            "in code and takes a file by fit(x, y, epochs=0, resume=file)"
+        )
     settings = {
         name: layer_from_config(value) if isinstance(value, dict) and "class" in value else value
         for name, value in config["config"].items()
@@ -93,18 +107,49 @@ def layer_from_config(config: dict[str, Any]) -> layers.Layer:
 def to_file(model: Any, path: Any) -> None:
     """Write the model, its compile settings and, if it has trained, where the training stands."""
     require_own_path("save", path)
-    checkpoint.save(path, *_content(model))
+    config, arrays = _content(model)
+    _require_loadable("save", model, config, arrays)
+    checkpoint.save(path, config, arrays)
 
 
 def require_savable(who: str, model: Any, path: Any) -> None:
     """Raise if the model can never be written to this path, hours before it is tried."""
     try:
-        checkpoint.require_savable(path, *_content(model))
+        config, arrays = _content(model)
+        checkpoint.require_savable(path, config, arrays)
+        _require_loadable("it", model, config, arrays)
     except OSError as error:
         raise OSError(error.errno, f"{who}: cannot save there, {error.strerror}", path) from None
     except (TypeError, ValueError) as error:
         reason = str(error).removeprefix("checkpoint: ")
         raise type(error)(f"{who}: the model cannot be saved to {path}: {reason}") from error
+
+
+def _require_loadable(
+    who: str, model: Any, config: dict[str, Any], arrays: dict[str, Array]
+) -> None:
+    """Raise unless a file of these can be read: what is set by hand no constructor has seen."""
+    # Sequential, or a class of one's own that makes its models in a way of its own.
+    reader = next(cls for cls in type(model).__mro__ if "from_config" in vars(cls))
+    own = any(map(_is_own, config["model"]["layers"]))
+    made: list[Any] = [model]  # what reads the file of a model with a layer of one's own
+
+    def expected(config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
+        _require_file(config)
+        if not own:
+            made.append(reader.from_config(config["model"]))
+        return _expected_arrays(made[-1], config["training"])
+
+    try:
+        # What is beside the model is checked when it is set, and a vocabulary may be long.
+        bare = config | {"extras": {}, "text": {}}
+        bare = checkpoint.require_loadable(bare, arrays, expected)
+        if not own:
+            _fill(made[-1], bare, arrays)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{who}: the file could not be loaded again: {error}; undo what was set by hand"
+        ) from error
 
 
 def _content(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -126,6 +171,7 @@ def _content(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
 
 def _training_to_config(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     progress, optimizer = model.progress, model.optimizer
+    optimizer.follow(model.layers)  # a layer may have got another name since the last step
     arrays = {f"optimizer/{name}": array for name, array in optimizer.state.items()}
     for i, state in enumerate(progress.states or []):
         if state is not None:
@@ -179,24 +225,29 @@ def from_file(cls: Any, path: Any, allow_nonfinite: bool) -> Any:
 
     config, arrays = checkpoint.load(path, expected=expected)
     model = made[-1]
-    weights, of_training = _split(arrays)
     with reading(path):
         if not allow_nonfinite:
-            _require_finite(weights)
-        model.take_parameters(weights)
+            _require_finite(_split(arrays)[0])
+        _fill(model, config, arrays)
         _beside.take(model, config["extras"], config.get("text", {}))
-        training = config["training"]
-        if training is not None:
-            model.compile(
-                losses.get(training["loss"]),
-                optimizers.get(training["optimizer"]),
-                _metrics(training),
-                weighted_metrics=training.get("weighted_metrics"),  # none in older files
-            )
-            _restore_optimizer(model, training, of_training)
-            _restore_position(model, training, of_training)
-            model.history.set_state(training["history"])
     return model
+
+
+def _fill(model: Any, config: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Give a new model the arrays of a file, and all that it says of training."""
+    weights, of_training = _split(arrays)
+    model.take_parameters(weights)
+    training = config["training"]
+    if training is not None:
+        model.compile(
+            losses.get(training["loss"]),
+            optimizers.get(training["optimizer"]),
+            _metrics(training),
+            weighted_metrics=training.get("weighted_metrics"),  # none in older files
+        )
+        _restore_optimizer(model, training, of_training)
+        _restore_position(model, training, of_training)
+        model.history.set_state(training["history"])
 
 
 def restore_training(model: Any, path: Any, callbacks: list[Any], steps: int) -> None:

@@ -103,7 +103,7 @@ class Dense(Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
         self.tied: Embedding | None = None  # whose table serves as W
-        self.tied_to = tied_to
+        self._tied_to = tied_to
         if isinstance(tied_to, Embedding):
             self.tie(tied_to)
 
@@ -114,7 +114,12 @@ class Dense(Layer):
                 f"{self.name}: units must be {embedding.input_dim}, the input_dim of the Embedding "
                 f"it is tied to, got {self.units}"
             )
-        self.tied, self.tied_to = embedding, embedding.name
+        self.tied = embedding
+
+    @property
+    def tied_to(self) -> Any:
+        """The name of the Embedding whose table serves as W, as it is called now."""
+        return self._tied_to if self.tied is None else self.tied.name
 
     @property
     def weight(self) -> Array:
