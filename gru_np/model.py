@@ -550,6 +550,7 @@ class Sequential:
             validation_data = self._held_out(validation_data)
         if class_weight is not None:  # of the rows that are left for training
             weight = self._class_weights("fit", y, weight, class_weight)
+        self._require_targets("fit", x, y, weight)
         self.optimizer.follow(self.layers)
         if stateful:
             _require_whole_batches(batch_size, x, validation_data)
@@ -1111,6 +1112,10 @@ class Sequential:
                 f"{who}: x must have shape {spell(('batch', *self.input_shape[1:]))}, as for "
                 f"training, got {spell(x.shape)}"
             )
+        self._require_targets(who, x, y, weight)
+
+    def _require_targets(self, who: str, x: Array, y: Array | None, weight: Array | None) -> None:
+        """Raise what the loss would of targets, in whichever batch they come."""
         shape: Shape = x.shape
         for layer in self.layers:
             shape = layer.output_shape(shape)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from gru_np import GRU, Bidirectional, Dense, Sequential, metrics
+from gru_np import GRU, Bidirectional, Dense, Embedding, Sequential, metrics
 from gru_np.callbacks import (
     AverageWeights,
     Callback,
@@ -370,3 +370,81 @@ def test_callbacks_of_ones_own_that_see_no_logs_hide_no_mistake(rng):
 
     own = [Begins(), LambdaCallback(on_train_begin=print)]
     refused(network(), rng, [*own, EarlyStopping()], ValueError, "'mae', got 'val_loss'; give val")
+
+
+class Told(Callback):
+    """What a callback may take: more than it must, or whatever comes."""
+
+    def on_epoch_end(self, epoch, logs=None, more=3):
+        pass
+
+    def on_train_end(self, *args):
+        pass
+
+    on_train_begin = staticmethod(lambda logs: None)
+
+
+@pytest.mark.parametrize(
+    ("event", "method", "wanted"),
+    [
+        ("on_epoch_end", lambda self, epoch: None, r"\(epoch, logs\)"),
+        ("on_train_end", lambda self: None, r"\(logs\)"),
+        ("on_train_error", lambda self, error: None, r"\(\)"),
+        ("on_test_end", lambda self, epoch, logs: None, r"\(logs\)"),
+        ("on_gradient", lambda self, norm: None, r"\(norm, saved\)"),
+        ("on_nonfinite", None, r"\(batch, error\)"),
+    ],
+)
+def test_an_event_that_cannot_be_told_is_refused_before_training(event, method, wanted, rng):
+    x, y = data(rng)
+    model = network()
+    model.build((None, 4, 2))
+    before = [array.tobytes() for array in model.get_weights()]
+    odd = type("Odd", (Callback,), {event: method})()
+    with pytest.raises(TypeError, match=f"Odd: {event} must take {wanted}"):
+        model.fit(x, y, verbose=0, callbacks=[odd])
+    assert [array.tobytes() for array in model.get_weights()] == before
+    model.fit(x, y, verbose=0, callbacks=[Told(), LambdaCallback(on_train_end=print)])
+
+
+@pytest.mark.parametrize("event", ["on_epoch_end", "on_train_end"])
+def test_a_function_that_cannot_be_told_is_refused_before_training(event, rng):
+    with pytest.raises(TypeError, match=f"LambdaCallback: {event} must take"):
+        network().fit(*data(rng), verbose=0, callbacks=[LambdaCallback(**{event: lambda: None})])
+
+
+def reader(**settings):
+    model = Sequential(
+        [Embedding(6, 3, **settings), GRU(4, return_sequences=True), Dense(6, "softmax")], seed=0
+    )
+    model.compile("sparse_categorical_crossentropy", "sgd")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda y: np.where(np.arange(45).reshape(9, 5) == 44, 6, y), {}, r"0\.\.5, got 6"),
+        (lambda y: np.where(np.arange(45).reshape(9, 5) == 44, -1, y), {}, r"0\.\.5, got -1"),
+        (lambda y: np.where(np.arange(45).reshape(9, 5) == 44, 1.5, y), {}, r"0\.\.5, got 1.5"),
+        (lambda y: y[:, 0], {"tbptt": 2}, "fit: .*must"),
+        (lambda y: y[:, :4], {"tbptt": 2}, "fit: .*must"),
+        (lambda y: y[:, :3], {}, "fit: .*must"),
+    ],
+)
+def test_targets_of_any_batch_are_looked_at_before_the_first(change, options, message, rng):
+    ids, y = rng.integers(0, 6, (9, 5)), rng.integers(0, 6, (9, 5))
+    model = reader()
+    model.build((None, 5))
+    before = [array.tobytes() for array in model.get_weights()]
+    with pytest.raises(ValueError, match=message):
+        model.fit(ids, change(y), batch_size=2, shuffle=False, verbose=0, **options)
+    assert [array.tobytes() for array in model.get_weights()] == before
+
+
+def test_labels_of_padding_and_of_weight_zero_may_be_anything(rng):
+    ids, y = rng.integers(1, 6, (9, 5)), rng.integers(0, 6, (9, 5))
+    weight = np.ones((9, 5))
+    ids[3, 2:], y[3, 2:], weight[3, 2:] = 0, -100, 0
+    reader(mask_zero=True).fit(ids, y, batch_size=2, verbose=0)
+    reader().fit(ids, y, batch_size=2, sample_weight=weight, verbose=0)

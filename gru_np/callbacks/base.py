@@ -1,5 +1,6 @@
 """What every callback is, and how `fit` tells all of them."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -141,6 +142,7 @@ class CallbackList:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"fit: callbacks must be Callback objects, got {callback!r}")
+            _require_callable(callback)
         self.callbacks = sorted(callbacks, key=lambda callback: callback.turn)
         for callback in self.callbacks:
             callback.model, callback.params = model, params
@@ -170,6 +172,23 @@ class CallbackList:
     def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
         """Tell every callback of a step that failed; whether one of them deals with it."""
         return any([callback.on_nonfinite(batch, error) for callback in self.callbacks])
+
+
+def _require_callable(callback: Callback) -> None:
+    """Raise unless every event can be told to a callback as it will be, be it hours later."""
+    for event, told in vars(Callback).items():
+        method = getattr(callback, event, None)
+        if not event.startswith("on_") or getattr(method, "__func__", None) is told:
+            continue
+        arguments = list(inspect.signature(told).parameters)[1:]
+        try:
+            inspect.signature(method).bind(*arguments)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise TypeError(
+                f"{type(callback).__name__}: {event} must take ({', '.join(arguments)}): {error}"
+            ) from None
+        except ValueError:
+            pass  # compiled elsewhere, it does not say what it takes
 
 
 def _may_add(callback: Callback) -> Iterable[str] | None:
