@@ -625,7 +625,7 @@ class Pinball(Loss):
         self._outputs = len(levels)
 
     def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
-        parts = x.reshape(len(x), -1, self._outputs)
+        parts = x.reshape((*t.shape, self._outputs))
         q = np.array(self.quantiles, x.real.dtype)
         each, slope = pinball(t[..., None], parts, q)
         slope = (slope * (scale / x.shape[-1])[:, None, None]).astype(x.dtype, copy=False)
@@ -640,7 +640,7 @@ class _Density(Loss):
 
     def _rows(self, t: Array, x: Array, scale: Array) -> tuple[Array, Array]:
         # In double precision: u² overflows beyond 2e19 in float32.
-        parts = _wide(x).reshape(len(x), -1, self._outputs)
+        parts = _wide(x).reshape((*t.shape, self._outputs))
         each, slopes = self._density(_wide(t), *np.moveaxis(parts, -1, 0))
         share = scale.astype(np.float64) / each.shape[-1]
         slope = np.stack(slopes, axis=-1) * share[:, None, None]

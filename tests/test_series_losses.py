@@ -54,6 +54,16 @@ def test_what_a_weight_of_zero_hides_is_never_looked_at(rng, loss):
 
 
 @pytest.mark.parametrize("loss", CASES, ids=IDS)
+def test_where_nothing_counts_the_loss_is_zero_and_so_is_its_gradient(rng, loss):
+    # As of every other loss, and in Keras: a sum over nothing. A batch may be all padding.
+    y_true, y_pred = draw(rng, loss)
+    for nothing in ({"sample_weight": np.zeros(B)}, {"mask": np.zeros((B, T), bool)}):
+        value, gradient = loss(y_true, y_pred, **nothing)
+        assert value == 0
+        assert gradient.shape == y_pred.shape and not gradient.any()
+
+
+@pytest.mark.parametrize("loss", CASES, ids=IDS)
 def test_extreme_outputs_give_finite_gradients(loss):
     for size in (1e-30, 1e4, 1e15):
         y_pred = np.full((2, 2 * loss._outputs), size, np.float32)

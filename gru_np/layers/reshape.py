@@ -72,9 +72,9 @@ class Reshape(Layer):
                 f"{self.name}: a sample must have as many numbers as {spell(self.target_shape)}, "
                 f"got {spell(x.shape[1:])}"
             )
-        return x.reshape(len(x), *self.target_shape), x.shape
+        return x.reshape(self.output_shape(x.shape)), x.shape
 
     def backward(self, dy: Array, saved: Any) -> tuple[Array, Gradients]:
         """Give the gradient the old shape."""
-        # y = x.reshape(len(x), *target_shape)
+        # y = x.reshape(B, *target_shape)
         return dy.reshape(saved), {}
