@@ -257,6 +257,19 @@ def test_a_direct_forecast_of_one_step_is_the_first_step_of_the_recursive_one(rn
         assert_same(forecaster.forecast(longer).point[0], point[i, 1])
 
 
+@pytest.mark.parametrize("loss", ["gaussian", "student-t", "quantiles"])
+def test_a_forecast_does_not_depend_on_the_others_asked_with_it(rng, loss):
+    data = series.Series(np.sin(np.arange(120) / 3) + rng.normal(size=120) / 5, ["x"])
+    settings = {**SMALL, "epochs": 1, "paths": 9}
+    forecaster = series.Forecaster("x", 5, method="recursive", loss=loss, **settings).fit(data)
+    origins = [70, 101, 88]
+    together = forecaster.predict(data, origins)
+    for i, origin in enumerate(origins):
+        alone = forecaster.predict(data, [origin])
+        for a, b in zip(alone, together, strict=True):
+            assert_same(b[i], a[0])
+
+
 @pytest.mark.parametrize("loss", ["quantiles", "gaussian", "student-t"])
 def test_recursive_draws_repeat_with_the_seed_and_spread_with_the_horizon(rng, loss):
     data = series.Series(np.cumsum(rng.standard_normal(300)), ["x"])

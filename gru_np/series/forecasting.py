@@ -564,7 +564,8 @@ class Forecaster:
         """Feed forecasts of one step back: the median if it is a number, else random draws."""
         layout, D, n = self.layout, len(self.targets), len(origins)
         S = 1 if self.head.is_point else self.paths
-        rng = np.random.default_rng([self.seed, 2])
+        # Each origin draws alike, so that its paths do not depend on the others asked with it.
+        rngs = [np.random.default_rng([self.seed, 2]) for _ in origins]
         out, states = self.run(x, origins)
         m, H = layout.season, self.horizon
         # The last m rows before each origin, then room for the forecasts.
@@ -585,7 +586,11 @@ class Forecaster:
             lag = {"none": None, "last": 1, "season": m}[layout.base]
             base = 0.0 if lag is None else tape[:, now - lag]
             out = out.reshape(n * S, D, self.head.size)
-            drawn = self.head.centre(out) if self.head.is_point else self.head.draw(out, rng)
+            if self.head.is_point:
+                drawn = self.head.centre(out)
+            else:
+                each = zip(np.split(out, n), rngs, strict=True)
+                drawn = np.concatenate([self.head.draw(part, rng) for part, rng in each])
             # A diverging path is held where nothing was ever seen.
             tape[:, now] = np.clip(base + self.unit * drawn, -50, 50)
             if h + 1 == H:
