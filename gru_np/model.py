@@ -586,14 +586,19 @@ class Sequential:
         if validation_data is not None:
             names += [f"val_{name}" for name in names]
         tell.require(names)  # before anything is changed
-        passes = self.progress.passes + (self.progress.batch > 0)
+        before = self.progress
+        passes = before.passes + (before.batch > 0)
         self.progress = TrainingProgress(
             initial_epoch, steps=len(data), passes=max(passes, initial_epoch)
         )
         self.stop_training = False
         tell("reset_state")
         if resume is not None:
-            saving.restore_training(self, resume, watchers, len(data))
+            try:
+                saving.restore_training(self, resume, watchers, len(data))
+            except BaseException:
+                self.progress = before
+                raise
         self.history, self.callbacks = history, watchers
         try:
             tell("on_train_begin", {})
@@ -636,8 +641,24 @@ class Sequential:
 
         `rows` are the numbers of the batch's rows in the user's arrays.
         """
-        carried = [layer.state for layer in self.layers]
         self.optimizer.follow(self.layers)
+        carried = [layer.state for layer in self.layers]
+        try:
+            states, gradients = self._look_at_batch(x, y, weight, states, rows)
+            self._compiled.clear()
+            self.optimizer.apply(self._trainable(), gradients)
+        except BaseException:
+            self._put_states(carried)  # half a step is none
+            raise
+        for layer in self.layers:
+            if layer.trainable:
+                layer.constrain()
+        return states
+
+    def _look_at_batch(
+        self, x: Array, y: Array | None, weight: Array | None, states: States | None, rows: Any
+    ) -> tuple[States, Gradients]:
+        """Go down and back once, and take the batch in to all means: end states and gradients."""
         small = small_steps.find(self._small, self.layers, self.loss, x)
         if small is not None and weight is None and y is not None:
             value, logits, saved, after = small.run(x, y, states)
@@ -652,7 +673,6 @@ class Sequential:
             gradients = self._backward(dy, down.saved)
         norm = health.gradient_norm(gradients)
         if not math.isfinite(float(value) + norm):
-            self._put_states(carried)
             where = f"fit: step {self.optimizer.iterations + 1}, loss {float(value)}"
             kept = "the weights are those before this step"
             found = health.blame_data(self.layers, x, y, weight, down.mask)
@@ -671,12 +691,7 @@ class Sequential:
             callback.on_gradient(norm, down.saved)
         # before the weights change, for metrics may ask for the predictions only now
         self._track(value, down, y, weight)
-        self._compiled.clear()
-        self.optimizer.apply(self._trainable(), gradients)
-        for layer in self.layers:
-            if layer.trainable:
-                layer.constrain()
-        return down.states
+        return down.states, gradients
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None

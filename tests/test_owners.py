@@ -182,3 +182,38 @@ def test_a_class_of_ones_own_that_is_called_as_one_of_ours_is_not_saved_as_ours(
     model.fit(X, Y, verbose=0)
     with pytest.raises(ValueError, match="a name of its own, got another Dense"):
         model.save(tmp_path / "model.safetensors")
+
+
+class Refusing(optimizers.SGD):
+    """What is interrupted, or fails, when all but the weights has been done."""
+
+    error: BaseException | None = None
+
+    def apply(self, params, grads):
+        if self.error is not None:
+            raise self.error
+        super().apply(params, grads)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the rate"), None])
+def test_a_step_that_is_not_taken_leaves_what_layers_carry(error):
+    model, plain = (two_layers(1, Refusing(0.1), stateful=True) for _ in range(2))
+    model.train_on_batch(X, Y)
+    plain.train_on_batch(X, Y)
+    model.optimizer.error = error
+    with pytest.raises((KeyboardInterrupt, ValueError)):
+        model.train_on_batch(X, Y if error is not None else Y[:, :1])
+    model.optimizer.error = None
+    for one in (model, plain):
+        one.train_on_batch(X, Y)
+    assert model.layers[0].state.tobytes() == plain.layers[0].state.tobytes()
+    for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_run_that_cannot_be_resumed_leaves_the_position(tmp_path):
+    model = two_layers()
+    model.fit(X, Y, epochs=3, verbose=0)
+    with pytest.raises(CheckpointError):
+        model.fit(X, Y, epochs=9, verbose=0, resume=tmp_path / "nothing.safetensors")
+    assert (model.progress.epoch, model.progress.passes) == (3, 3)
