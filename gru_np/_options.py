@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
             # argparse before Python 3.13 takes `--prompt=--` for a prompt without a value.
             if argument.startswith("-") and argument.endswith("=--"):
                 raise OptionError(f"{self.prog}: an option's value must not be --, got {argument}")
-        return self.parse_args(argv)
+        args = self.parse_args(argv)
+        _require_apart(f"{self.prog} {getattr(args, 'command', '')}".rstrip(), args)
+        return args
 
 
 def integer(least: int = 0, most: int = 2**31 - 1) -> Kind:
@@ -82,7 +84,15 @@ share = number(0, 1, "()")
 rate = number(0, 1, ")")  # of dropout, of a momentum
 
 
-def output(text: str) -> str:
+class Source(str):
+    """The kind of files to read."""
+
+
+class Target(str):
+    """The kind of files to write, of which nothing is known yet; see `output`."""
+
+
+def output(text: str) -> Target:
     """Give the path of a file that can be written, or say now why not, rather than after hours."""
     try:
         reason = _no_output(text)
@@ -90,7 +100,37 @@ def output(text: str) -> str:
         reason = f"be a path, got {_short(text)} ({error.strerror})"
     if reason:
         raise argparse.ArgumentTypeError(f"must {reason}")
-    return text
+    return Target(text)
+
+
+PICTURES = (".eps", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ps", ".svg", ".svgz", ".tif",
+            ".tiff", ".webp")  # fmt: skip
+
+
+def picture(text: str) -> Target:
+    """Give the path of a picture that can be drawn and written."""
+    path = output(text)
+    if Path(path).suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in .png, .pdf, .svg or the like, got {text}")
+    return path
+
+
+def _require_apart(who: str, args: argparse.Namespace) -> None:
+    """Raise if a command would write over what it reads, or one of its files over another."""
+    paths = [
+        path
+        for value in vars(args).values()
+        for path in (value if isinstance(value, list) else [value])
+        if isinstance(path, Source | Target)
+    ]
+    for path in (path for path in paths if isinstance(path, Target)):
+        same = [other for other in paths if os.path.realpath(other) == os.path.realpath(path)]
+        if len(same) > 1:
+            read = any(isinstance(other, Source) for other in same)
+            raise OptionError(
+                f"{who}: a file to write must be no other of the command's files, got {path}, "
+                f"{'which is read' if read else 'twice'}"
+            )
 
 
 def _no_output(text: str) -> str:

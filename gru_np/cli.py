@@ -139,14 +139,14 @@ def build_parser() -> Parser:
         "convert", convert, "Move a model between gru_np, PyTorch, Keras, ONNX.",
         "gru-np convert book.safetensors book.onnx",
     )  # fmt: skip
-    sub.add_argument("source", metavar="A", help="the file to read")
+    sub.add_argument("source", metavar="A", type=_options.Source, help="the file to read")
     sub.add_argument(
-        "target", metavar="B",
+        "target", metavar="B", type=_options.Target,
         help="the file to write; its ending says what it is: .safetensors, .torch.safetensors (a "
         "PyTorch state dict), .keras, .weights.h5, .onnx, .py, or none for a folder",
     )  # fmt: skip
     sub.add_argument(
-        "--like", metavar="MODEL",
+        "--like", metavar="MODEL", type=_options.Source,
         help="if A is .weights.h5, which holds no settings: a model with the same layers",
     )  # fmt: skip
     torch = sub.add_argument_group("if A is a PyTorch state dict, which leaves this open")

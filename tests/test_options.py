@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gru_np import _files, _options, text
+from gru_np import _files, _options, cli, text
 from gru_np._options import OptionError, Parser
 
 
@@ -162,3 +162,44 @@ def test_packed_vectors_are_read_and_closed(tmp_path):
     path = tmp_path / "v.gz"
     path.write_bytes(gzip.compress(b"the 1 2\ncat 3 4\n"))
     assert text.load_vectors(path).weights.tolist() == [[1, 2], [3, 4]]
+
+
+FORECAST = ["forecast", "data.csv", "--target", "x"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*FORECAST, "--output", "data.csv"], "got data.csv, which is read"),
+        ([*FORECAST, "--save", "./data.csv"], "got ./data.csv, which is read"),
+        (["forecast", "data.csv", "--model", "m", "--output", "m"], "got m, which is read"),
+        ([*FORECAST, "--save", "a", "--output", "a"], "got a, twice"),
+        (["train", "--text", "b.txt", "data.csv", "--checkpoint", "data.csv"], "which is read"),
+        (["train", "--text", "data.csv", "--log", "link.csv"], "got link.csv, which is read"),
+        (["train", "--vectors", "data.csv", "--best", "data.csv"], "which is read"),
+        (["train", "--checkpoint", "c", "--best", "c"], "got c, twice"),
+        (["train", "--log", "gru-np.safetensors"], "got gru-np.safetensors, twice"),
+        (["transcribe", "a.png", "--plot", "a.png"], "which is read"),
+        (["export", "model.py", "model.py"], "which is read"),
+        (["convert", "model.keras", "model.keras"], "which is read"),
+        (["gates", "a.png", "--text", "a", "--out", "a.png"], "which is read"),
+        ([*FORECAST, "--plot", "a.foo"], "--plot must end in .png"),
+        ([*FORECAST, "--plot", "picture"], "--plot must end in .png"),
+        (["transcribe", "--demo", "--plot", "a.txt"], "--plot must end in .png"),
+        (["gates", "m", "--text", "a", "--out", "a.safetensors"], "--out must end in .png"),
+    ],
+)
+def test_no_command_writes_over_its_other_files(arguments, message, tmp_path, monkeypatch, capsys):
+    # A forecast written over its data, or a model over its text, is a loss nobody asked for.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("time,x\n2024-01-01,1\n")
+    (tmp_path / "link.csv").symlink_to("data.csv")
+    assert cli.main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "data.csv").read_text() == "time,x\n2024-01-01,1\n"
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_checkpoint_that_is_read_to_go_on_is_one_file_of_the_command(resume, tmp_path):
+    options = ["train", "--checkpoint", str(tmp_path / "c"), "--best", str(tmp_path / "b"), *resume]
+    assert cli.build_parser().parse(options).resume is bool(resume)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="gates.png",
         metavar="FILE",
-        type=_options.output,
+        type=_options.picture,
         help="picture (gates.png)",
     )
     parser.add_argument("--layer", help="which GRU, if there are several (the last)")

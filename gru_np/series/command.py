@@ -22,7 +22,10 @@ EXAMPLE = "gru-np forecast weather.csv --target temperature --horizon 24 --plot 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Describe the arguments of gru-np forecast."""
-    sub.add_argument("csv", nargs="?", metavar="CSV", help="a header, a column of times, numbers")
+    sub.add_argument(
+        "csv", nargs="?", metavar="CSV", type=_options.Source,
+        help="a header, a column of times, numbers",
+    )  # fmt: skip
     sub.add_argument("--demo", action="store_true", help="use a series made on the spot instead")
     sub.add_argument("--target", nargs="+", metavar="COLUMN", help="what to forecast")
     rows, count = _options.integer(1), _options.integer(1, 10**6)
@@ -82,13 +85,16 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         help="keep the model, with scaling and columns",
     )  # fmt: skip
     sub.add_argument(
-        "--model", metavar="FILE", help="use a model that was kept; nothing is trained"
+        "--model",
+        metavar="FILE",
+        type=_options.Source,
+        help="use a model that was kept; nothing is trained",
     )
     sub.add_argument(
         "--output", type=_options.output, metavar="CSV", help="write the forecast to a file"
     )
     sub.add_argument(
-        "--plot", type=_options.output, metavar="IMAGE", help="draw it (needs matplotlib)"
+        "--plot", type=_options.picture, metavar="IMAGE", help="draw it (needs matplotlib)"
     )
 
 

@@ -52,8 +52,14 @@ def transcribe_arguments(parser: argparse.ArgumentParser) -> None:
     True
     """
     add = parser.add_argument
-    add("audio", nargs="*", metavar="FILE", help="sound files; none runs the demonstration")
-    add("--model", metavar="FILE", default=CHECKPOINT, help=f"({CHECKPOINT})")
+    add(
+        "audio",
+        nargs="*",
+        metavar="FILE",
+        type=_options.Source,
+        help="sound files; none runs the demonstration",
+    )
+    add("--model", metavar="FILE", type=_options.Source, default=CHECKPOINT, help=f"({CHECKPOINT})")
     add("--demo", action="store_true", help="learn dialling tones, transcribe an unseen number")
     add("--times", action="store_true", help="show when each word was said, in seconds")
     add(
@@ -64,7 +70,7 @@ def transcribe_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weight", type=_options.number(0, 1000), default=0.5, help="of the language model (0.5)")
     add("--stream", action="store_true", help="write while reading, as for live sound")
     add(
-        "--plot", type=_options.output, metavar="PNG",
+        "--plot", type=_options.picture, metavar="PNG",
         help="draw the posteriors over the spectrogram of one file",
     )  # fmt: skip
     add("--seed", type=_options.seed, default=0, help="of the demonstration (0)")

@@ -46,7 +46,9 @@ PATHS = ("text", "log", "best")  # noted all the same, to ask for those that a r
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Describe the arguments of gru-np train."""
-    sub.add_argument("--text", nargs="+", metavar="FILE", help="UTF-8 text to learn from")
+    sub.add_argument(
+        "--text", nargs="+", metavar="FILE", type=_options.Source, help="UTF-8 text to learn from"
+    )
     sub.add_argument(
         "--tokens", choices=["char", "word"], default="char", help="what a token is (char)"
     )
@@ -67,7 +69,10 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "--embedding", type=_options.size, default=64, help="size of a token's vector (64)"
     )
     model.add_argument(
-        "--vectors", metavar="FILE", help="first vectors of words: word2vec, GloVe or FastText text"
+        "--vectors",
+        metavar="FILE",
+        type=_options.Source,
+        help="first vectors of words: word2vec, GloVe or FastText text",
     )
     model.add_argument(
         "--tied", action="store_true", help="share embedding and output; --embedding is --units"

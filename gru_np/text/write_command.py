@@ -45,7 +45,7 @@ def load(path: str) -> Sequential:
 def add_checkpoint(sub: argparse.ArgumentParser) -> None:
     """Describe the argument that names a model."""
     sub.add_argument(
-        "checkpoint", metavar="CHECKPOINT", nargs="?", default=CHECKPOINT,
+        "checkpoint", metavar="CHECKPOINT", nargs="?", default=CHECKPOINT, type=_options.Source,
         help=f"a model that `gru-np train` left ({CHECKPOINT})",
     )  # fmt: skip
 
