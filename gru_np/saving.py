@@ -130,7 +130,7 @@ def _require_loadable(
 ) -> None:
     """Raise unless a file of these can be read: what is set by hand no constructor has seen."""
     # Sequential, or a class of one's own that makes its models in a way of its own.
-    reader = next(cls for cls in type(model).__mro__ if "from_config" in vars(cls))
+    reader: Any = next(cls for cls in type(model).__mro__ if "from_config" in vars(cls))
     own = any(map(_is_own, config["model"]["layers"]))
     made: list[Any] = [model]  # what reads the file of a model with a layer of one's own
 
