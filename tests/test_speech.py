@@ -725,3 +725,53 @@ def test_the_demonstration_learns_to_read_an_unseen_number(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "Synthesised 24 calls" in printed
     assert "  heard  " in printed
+
+
+def small_transcriber(rng):
+    transcriber = Transcriber.create(Features("given", bins=3), Alphabet("ab"), 4, 1, seed=0)
+    inputs = [rng.standard_normal((n, 3)).astype("f4") for n in (7, 9, 8)]
+    return transcriber, inputs, ["ab", "ba", "a"]
+
+
+def test_a_run_that_is_done_does_not_go_on_at_a_rate_of_zero(rng):
+    # The rate falls to zero at the end of the run it was made for: what comes after learns nothing.
+    transcriber, inputs, texts = small_transcriber(rng)
+    transcriber.fit(inputs, texts, Training(epochs=2, batch_size=2))
+    before = [array.copy() for array in transcriber.model.get_weights()]
+    for other, message in [
+        (Training(epochs=2, batch_size=2), "epochs must be more than the 2 that are done"),
+        (Training(epochs=4, batch_size=2), "must be those of the run that goes on"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            transcriber.fit(inputs, texts, other)
+    assert_close(transcriber.model.get_weights(), before, "exact")
+    transcriber.epochs_done = 0
+    assert len(transcriber.fit(inputs, texts, Training(epochs=3, batch_size=2))) == 3
+    assert any((a != b).any() for a, b in zip(transcriber.model.get_weights(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 0.1}, {"clipnorm": 1.0}, {"epochs": 5}, {"batch_size": 1}]
+)
+def test_a_run_goes_on_with_its_own_settings_or_not_at_all(change, rng, tmp_path):
+    class StopError(Exception):
+        pass
+
+    def stop(epoch, loss):
+        raise StopError
+
+    transcriber, inputs, texts = small_transcriber(rng)
+    settings = {"epochs": 3, "batch_size": 2}
+    with pytest.raises(StopError):
+        transcriber.fit(inputs, texts, Training(**settings), stop, tmp_path / "m.safetensors")
+    again = Transcriber.load(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="must be those of the run that goes on"):
+        again.fit(inputs, texts, Training(**settings | change))
+    assert len(again.fit(inputs, texts, Training(**settings))) == 2
+
+
+def test_a_place_that_nothing_can_be_saved_to_is_found_before_an_epoch(rng, tmp_path):
+    transcriber, inputs, texts = small_transcriber(rng)
+    with pytest.raises(OSError, match="Transcriber: cannot save there"):
+        transcriber.fit(inputs, texts, Training(epochs=1), path=tmp_path / "no" / "m.safetensors")
+    assert transcriber.epochs_done == 0

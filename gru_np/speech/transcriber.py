@@ -19,7 +19,7 @@ from gru_np._schema import Count, require_fields, require_settings
 from gru_np.ctc_decoding import Greedy, LanguageModel, Span
 from gru_np.layers import GRU, Bidirectional, Dense, Dropout, Masking
 from gru_np.model import Sequential
-from gru_np.saving import require_own_path
+from gru_np.saving import require_own_path, require_savable
 from gru_np.speech.alphabet import Alphabet, as_transcripts
 from gru_np.speech.audio import AudioFile, as_samples, require_rate
 from gru_np.speech.features import Features, FeatureStream, spec_augment
@@ -101,6 +101,12 @@ class Transcriber:
         From (B, T, features.size) to (B, T, alphabet.outputs), the blank first.
     features : Features
     alphabet : Alphabet
+
+    Attributes
+    ----------
+    epochs_done : int
+        Of the run of training under way; `fit` goes on from there. Set to 0, the next `fit` begins
+        a run of its own with the weights of now, as to adapt a trained model to another voice.
 
     Examples
     --------
@@ -217,7 +223,7 @@ class Transcriber:
         ------
         ValueError
             If an utterance is too short for its transcript: no alignment exists, so nothing could
-            be learnt from it.
+            be learnt from it. If a run goes on with other settings than its own, or is at its end.
         """
         if path is not None:
             require_own_path("Transcriber", path)
@@ -229,6 +235,8 @@ class Transcriber:
         lengths = np.array([len(x) for x in inputs])
         steps = -(-len(inputs) // training.batch_size)
         self._compile(training, steps)
+        if path is not None:  # before an epoch of it, not after
+            require_savable("Transcriber", self.model, path)
         losses = []
         while self.epochs_done < training.epochs:
             epoch = self.epochs_done
@@ -248,13 +256,28 @@ class Transcriber:
         return losses
 
     def _compile(self, training: Training, steps: int) -> None:
-        from gru_np.optimizers import Adam
+        from gru_np.optimizers import Adam, serialize
         from gru_np.schedules import CosineDecay
 
-        if self.epochs_done:  # loaded: loss, optimiser and its state are those of the file
-            return
         rate = CosineDecay(training.learning_rate, max(training.epochs * steps, 1))
-        self.model.compile("ctc", Adam(rate, global_clipnorm=training.clipnorm))
+        adam = Adam(rate, global_clipnorm=training.clipnorm)
+        if not self.epochs_done:
+            self.model.compile("ctc", adam)
+            return
+        # Begun already: loss, optimiser and its state are those of the run that goes on.
+        wanted, found = serialize(adam), serialize(self.model.optimizer)
+        anew = "; epochs_done = 0 begins a new run with the weights of now"
+        if self.epochs_done >= training.epochs:
+            raise ValueError(
+                f"Transcriber: epochs must be more than the {self.epochs_done} that are done, got "
+                f"{training.epochs}{anew}"
+            )
+        if wanted != found:
+            raise ValueError(
+                "Transcriber: training and the number of utterances must be those of the run that "
+                f"goes on, whose rate falls to zero at its end, {found['config']}; got "
+                f"{wanted['config']}{anew}"
+            )
 
     def _disturbed(self, x: Array, training: Training, rng: np.random.Generator) -> Array:
         if training.augment:
