@@ -448,3 +448,32 @@ def test_labels_of_padding_and_of_weight_zero_may_be_anything(rng):
     ids[3, 2:], y[3, 2:], weight[3, 2:] = 0, -100, 0
     reader(mask_zero=True).fit(ids, y, batch_size=2, verbose=0)
     reader().fit(ids, y, batch_size=2, sample_weight=weight, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: [EarlyStopping("loss")] * 2, "got one EarlyStopping twice"),
+        (lambda p: [AverageWeights(), AverageWeights(momentum=None)], "one AverageWeights at most"),
+        (
+            lambda p: [ModelCheckpoint(p / "a"), ModelCheckpoint(str(p / "a"), "loss")],
+            "of their own",
+        ),
+        (lambda p: [CSVLogger(p / "a"), JSONLogger(p / "a")], "CSVLogger and JSONLogger"),
+        (lambda p: [CSVLogger(p / "a"), ModelCheckpoint(p / "." / "a")], "files of their own"),
+    ],
+)
+def test_callbacks_that_would_undo_each_others_work_are_refused(make, message, rng, tmp_path):
+    # One told twice counts every epoch twice; of two that write to one file, one's work is lost.
+    with pytest.raises(ValueError, match=message):
+        network().fit(*data(rng), verbose=0, callbacks=make(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_callbacks_with_files_of_their_own_are_told_side_by_side(rng, tmp_path):
+    names = ["best-{epoch}", "last-{epoch}"]
+    keep = [ModelCheckpoint(tmp_path / name) for name in names]
+    stop = StopOnSignal(tmp_path / "last-1")  # a run that is stopped may leave the last one
+    more = [EarlyStopping("loss"), EarlyStopping("mae"), CSVLogger(tmp_path / "csv"), stop]
+    network().fit(*data(rng), verbose=0, callbacks=[*keep, *more])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1", "csv", "last-1"]

@@ -66,6 +66,7 @@ class AverageWeights(Callback):
     """
 
     turn = 0
+    alone = True
     state_kinds: ClassVar = {"count": Count, "values": list[float], "triggered": bool}
 
     def __init__(

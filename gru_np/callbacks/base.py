@@ -1,6 +1,7 @@
 """What every callback is, and how `fit` tells all of them."""
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -34,6 +35,8 @@ class Callback:
     # Of what kind the entries of `get_state` are that `set_state` takes from a file, by name; see
     # `gru_np._schema`. Arrays need none.
     state_kinds: ClassVar[Mapping[str, Any]] = {}
+    writes = ""  # the attribute with the path of the file that this, and no other, writes
+    alone = False  # whether two in one run would undo each other's work
 
     def __init__(self) -> None:
         self.model: Any = None
@@ -143,6 +146,7 @@ class CallbackList:
             if not isinstance(callback, Callback):
                 raise TypeError(f"fit: callbacks must be Callback objects, got {callback!r}")
             _require_callable(callback)
+        _require_apart(callbacks)
         self.callbacks = sorted(callbacks, key=lambda callback: callback.turn)
         for callback in self.callbacks:
             callback.model, callback.params = model, params
@@ -172,6 +176,23 @@ class CallbackList:
     def keeps_in(self, batch: int, error: FloatingPointError) -> bool:
         """Tell every callback of a step that failed; whether one of them deals with it."""
         return any([callback.on_nonfinite(batch, error) for callback in self.callbacks])
+
+
+def _require_apart(callbacks: list[Callback]) -> None:
+    """Raise if two callbacks would do the work of one, or write over each other's file."""
+    for i, callback in enumerate(callbacks):
+        who = type(callback).__name__
+        for other in callbacks[:i]:
+            if callback is other:
+                raise ValueError(f"fit: callbacks must be different objects, got one {who} twice")
+            if callback.alone and type(other) is type(callback):
+                raise ValueError(f"fit: callbacks must have one {who} at most, got two")
+            paths = [getattr(one, one.writes) for one in (callback, other) if one.writes]
+            if len(paths) == 2 and len({os.path.realpath(os.fsdecode(path)) for path in paths}) < 2:
+                raise ValueError(
+                    f"fit: callbacks must write to files of their own, got {paths[0]} for "
+                    f"{type(other).__name__} and {who}"
+                )
 
 
 def _require_callable(callback: Callback) -> None:

@@ -43,6 +43,7 @@ class CSVLogger(Callback):
     """
 
     turn = 2
+    writes = "filename"
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
         super().__init__()
@@ -131,6 +132,7 @@ class JSONLogger(Callback):
     """
 
     turn = 2  # other callbacks may add to the numbers of an epoch
+    writes = "filename"
 
     def __init__(self, filename: Any, every: int | None = None, append: bool = False):
         super().__init__()

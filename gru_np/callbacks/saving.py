@@ -67,6 +67,7 @@ class ModelCheckpoint(Monitor):
 
     turn = 3
     state_kinds: ClassVar = {"best": float | None}
+    writes = "filepath"
 
     def __init__(
         self,
