@@ -57,7 +57,7 @@ def _read(reader: Reader, path: Path, counts: Counter) -> None:
     try:
         reader(path)
         counts["read all the same"] += 1
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # the last names the extra that reads it
         sentence = str(error)
         if not sentence or len(sentence.splitlines()) > 2:
             raise BrokenPromiseError(f"{_kept(path)}: no sentence but {sentence!r}") from error
