@@ -73,6 +73,9 @@ def layer_to_config(layer: layers.Layer) -> dict[str, Any]:
         raise ValueError(
             f"{layer.name}: a class of one's own must have a name of its own, got another {name}"
         )
+    for inner in vars(layer).values():
+        if isinstance(inner, layers.Layer):
+            layer_to_config(inner)  # looked at likewise
     return {"class": name, "config": layer.get_config()}
 
 

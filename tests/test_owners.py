@@ -179,9 +179,12 @@ def test_a_layer_of_ones_own_inside_another_is_kept_as_well(tmp_path):
 def test_a_class_of_ones_own_that_is_called_as_one_of_ours_is_not_saved_as_ours(tmp_path):
     # A file would give back our layer, which predicts something else.
     model = two_layers(last=type("Dense", (Halved,), {}))
-    model.fit(X, Y, verbose=0)
-    with pytest.raises(ValueError, match="a name of its own, got another Dense"):
-        model.save(tmp_path / "model.safetensors")
+    inner = Sequential([Bidirectional(type("GRU", (GRU,), {})(4)), Dense(2)], seed=0)
+    inner.compile("mse", "adam")
+    for one, name in ((model, "Dense"), (inner, "GRU")):
+        one.fit(X, Y, verbose=0)
+        with pytest.raises(ValueError, match=f"a name of its own, got another {name}"):
+            one.save(tmp_path / "model.safetensors")
 
 
 class Refusing(optimizers.SGD):
