@@ -40,6 +40,7 @@ BAD = {
         "1 timestamp occurs twice, the first is 2024-01-02 in rows 2 and 3",
     ),
     "empty": ("", "the file is empty"),
+    "separators alone": (";;\n;;\n", "the file is empty"),
     "no date": ("date,temp\n2024-01-01,1\nsoon,2\n", "row 2: 'soon' is not a date"),
     "ragged": ("date,temp\n2024-01-01,1\n2024-01-02,2,7\n", "line 3 has 3 cells, the header has 2"),
     "infinite": ("date,temp\n2024-01-01,inf\n2024-01-02,2\n", "holds an infinity"),

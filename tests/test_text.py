@@ -85,6 +85,12 @@ def test_ids_that_mean_nothing_are_refused():
         (lambda: WordTokenizer(["<unk>"], split="tabs"), "split must be one of"),
         (lambda: CharTokenizer.from_config({"tokens": ["a"]}), "must have the keys"),
         (lambda: WordTokenizer.from_config([1]), "must have the keys .*, got list"),
+        (lambda: CharTokenizer.from_config({"tokens": 7, "unknown": None}), "tokens'. must be"),
+        (lambda: CharTokenizer.from_config({"tokens": "ab", "unknown": None}), "tokens'. must be"),
+        (
+            lambda: WordTokenizer.from_config({"tokens": None, "split": "space", "lower": 0}),
+            "tokens'. must be",
+        ),
         (lambda: text.tokenizer_from_config({"class_name": "os", "config": {}}), "class_name"),
         (lambda: text.tokenizer_from_config({"class_name": [], "config": {}}), "class_name"),
     ],

@@ -366,6 +366,29 @@ def test_a_config_with_tables_of_the_wrong_kind_is_an_error():
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_words", -1), ("num_words", "x"), ("num_words", 1.5), ("num_words", 10**30),
+        ("filters", 7), ("filters", [1]), ("lower", "no"), ("split", 0), ("split", []),
+        ("char_level", None), ("oov_token", True), ("oov_token", [1]), ("document_count", "x"),
+        ("document_count", -1), ("document_count", None), ("unheard_of", 1),
+        ("word_index", '{"a": 1000000000000}'), ("word_index", '{"a": -5}'),
+    ],
+)  # fmt: skip
+def test_what_a_config_says_is_looked_at_when_it_is_read(name, value):
+    # A setting of no meaning raised TypeError in the first text; `tokens` took memory by an index.
+    config = fitted(["a b"]).get_config()
+    with pytest.raises(ValueError, match="not the config of a Tokenizer") as caught:
+        tokenizer_from_json(json.dumps({"config": {**config, name: value}}))
+    assert "\n" not in str(caught.value)
+
+
+def test_indices_of_the_users_own_with_gaps_are_read():
+    config = fitted(["a b"]).get_config() | {"word_index": '{"": 0, "a": 4, "b": 900}'}
+    assert Tokenizer.from_config(config).vocab_size == 901
+
+
+@pytest.mark.parametrize(
     "damaged",
     ["", "[]", "3", "{}", '{"config": 3}', '{"config": {}}', '{"config": {"word_counts": "[1]"}}'],
 )

@@ -118,12 +118,24 @@ def test_the_first_of_two_vectors_counts_and_a_limit_ends_the_reading(save):
         (b"2 2\nword \x00\x3f\x80\x00", "line 2: holds a NUL byte; the binary format"),
         (b"9" * 50 + b" " + b"9" * 50 + b"\na 1\n", "expected a word and 999"),
         (b"1" * (2**20 + 5), "line 1: too long for a word and its vector"),
+        (b"+2 3\na 1 2 3\nb 3 4 5\n", "line 1: expected the counts of words and numbers"),
+        (b"2.0 3\na 1 2 3\nb 3 4 5\n", "line 1: expected the counts of words and numbers"),
+        (b"2 2\na 1 2 3\nb 3 4 5\n", "line 2: .* promises vectors of 2 numbers, got 3"),
+        (b"a 1_0 2\nb 3 4\n", "line 1: could not convert"),
     ],
 )
 def test_a_file_that_is_no_table_gets_one_sentence(content, message, save):
     with pytest.raises(ValueError, match=message) as error:
         text.load_vectors(save(content))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("header", [b"", b"2 3\n"])
+def test_a_mark_of_utf8_at_the_beginning_is_no_part_of_the_file(header, save):
+    # Notepad and others write it; the header was taken for a word with one number.
+    vectors = text.load_vectors(save(b"\xef\xbb\xbf" + header + b"a .5 2 3\nb 1 2 4\n"))
+    assert vectors.words == ("a", "b")
+    assert vectors.weights.tolist() == [[0.5, 2, 3], [1, 2, 4]]
 
 
 def test_a_promise_takes_no_memory(save):

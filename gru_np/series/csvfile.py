@@ -205,6 +205,8 @@ def _split(text: str) -> tuple[list[str], list[list[str]], list[int], str]:
                 numbers.append(reader.line_num)
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ValueError("the file is empty: its lines hold separators alone")
     return rows[0], rows[1:], numbers[1:], delimiter
 
 

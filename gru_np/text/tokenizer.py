@@ -24,9 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_np._intake import require_text, spell_value
+from gru_np._schema import Count, require_fields
 
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 MODES = ("binary", "count", "freq", "tfidf")
+
+# What a config says, of which kind; Keras writes what its constructor was given.
+SETTINGS: dict[str, Any] = {
+    "num_words": int | None, "filters": str | list[str] | None, "lower": bool,
+    "split": str | None, "char_level": bool, "oov_token": str | None, "document_count": Count,
+}  # fmt: skip
+TABLES: dict[str, Any] = dict.fromkeys(
+    ("word_counts", "word_docs", "word_index", "index_docs", "index_word"), str
+)
+SPARSEST = 10  # indices for each word of a config, at most
 
 Analyzer = Callable[[Any], Iterable[str]]
 
@@ -656,7 +667,8 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            If the config is not one of a Tokenizer.
+            If the config is not one of a Tokenizer: a setting is of another kind, or an index is
+            far beyond the number of words. Keras reads it, and fails in the first text.
 
         Examples
         --------
@@ -666,14 +678,20 @@ class Tokenizer:
         """
         try:
             settings = dict(config)
+            require_fields("settings", settings, SETTINGS | TABLES, optional=SETTINGS)
+            if (settings.get("num_words") or 0) < 0:
+                raise ValueError(f"num_words must not be negative, got {settings['num_words']}")
             word_counts, word_docs, word_index, index_docs, index_word = (
-                json.loads(settings.pop(name)).items()
-                for name in ("word_counts", "word_docs", "word_index", "index_docs", "index_word")
+                json.loads(settings.pop(name)).items() for name in TABLES
             )
             tokenizer = cls(analyzer=analyzer, strict=strict, **settings)
             tokenizer.word_counts = OrderedDict((w, operator.index(n)) for w, n in word_counts)
             tokenizer.word_docs.update((w, operator.index(n)) for w, n in word_docs)
             tokenizer.word_index = {word: operator.index(i) for word, i in word_index}
+            most = SPARSEST * len(tokenizer.word_index) + 1000
+            for word, index in tokenizer.word_index.items():
+                if not 0 <= index <= most:  # `tokens` has a place for each index
+                    raise ValueError(f"the index of {word!r} must be from 0 to {most}, got {index}")
             tokenizer.index_docs.update((int(i), operator.index(n)) for i, n in index_docs)
             tokenizer.index_word = {int(i): str(word) for i, word in index_word}
         except (KeyError, TypeError, ValueError, AttributeError) as error:

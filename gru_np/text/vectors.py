@@ -7,6 +7,7 @@ never believed: memory is taken for lines that were read.
 Notation: V vocabulary, E size of a vector, n words of the file that were kept.
 """
 
+import codecs
 import gzip
 import os
 import zlib
@@ -80,8 +81,9 @@ def load_vectors(
     FileNotFoundError, OSError
         If the file cannot be read.
     ValueError
-        If a line is not a word and E numbers, the file ends before what its first line promises,
-        or no token of the tokenizer has a vector. The message names the line.
+        If a line is not a word and E numbers, the first line promises other numbers of words or
+        of numbers than there are, or no token of the tokenizer has a vector. The message names the
+        line.
 
     Notes
     -----
@@ -170,16 +172,26 @@ def _lines(name: str, file: IO[bytes], limit: int | None) -> Iterator[tuple[int,
     """Yield line number, word and E numbers, yet to be read; check what the first line promises."""
     promised, E, count = None, 0, 0
     for number, line in enumerate(_short_lines(name, file), start=1):
-        fields = line.split(b" ")
+        fields = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").split(b" ")
         if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
             # Counts of that many digits are no counts, and int() would take its time.
             promised = tuple(int(field[:18]) for field in fields)
             continue
+        if number == 1 and len(fields) == 2 and all(map(_is_number, fields)):
+            raise ValueError(
+                f"{name}, line 1: expected the counts of words and numbers, or a word and its "
+                f"vector, got {b' '.join(fields).decode()!r}"
+            )
         if not E:
             E = len(fields) - 1 if promised is None else promised[1]
         if len(fields) <= max(E, 1) or not E:
             raise ValueError(
                 f"{name}, line {number}: expected a word and {E or 'some'} numbers, got "
+                f"{len(fields) - 1} numbers"
+            )
+        if promised is not None and len(fields) > E + 1 and all(map(_is_number, fields[1:])):
+            raise ValueError(
+                f"{name}, line {number}: the first line promises vectors of {E} numbers, got "
                 f"{len(fields) - 1} numbers"
             )
         # From the right: a word may hold spaces.
@@ -214,9 +226,23 @@ def _short_lines(name: str, file: IO[bytes]) -> Iterator[bytes]:
 def _vector(name: str, number: int, numbers: Iterable[bytes]) -> NDArray[np.float32]:
     try:
         with np.errstate(over="ignore"):
-            vector = np.array([float(one) for one in numbers]).astype(np.float32)
+            vector = np.array([_number(one) for one in numbers]).astype(np.float32)
     except ValueError as error:
         raise ValueError(f"{name}, line {number}: {error}") from None
     if not np.isfinite(vector).all():
         raise ValueError(f"{name}, line {number}: holds NaN or a number beyond float32")
     return vector
+
+
+def _number(field: bytes) -> float:
+    if b"_" in field:  # Python would take 1_000
+        raise ValueError(f"could not convert string to float: {field!r}")
+    return float(field)
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        _number(field)
+    except ValueError:
+        return False
+    return True

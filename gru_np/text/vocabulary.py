@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gru_np._intake import as_array, require_text
+from gru_np._schema import require_settings
 from gru_np.text.tokenizer import Tokenizer
 
 UNKNOWN_WORD = "<unk>"
@@ -307,6 +308,7 @@ class CharTokenizer(_Vocabulary):
         2
         """
         _require_keys(config, {"tokens", "unknown"}, cls.__name__)
+        require_settings(cls, config)
         return cls(**config)
 
 
@@ -598,6 +600,7 @@ class WordTokenizer(_Vocabulary):
         3
         """
         _require_keys(config, {"tokens", "split", "lower"}, cls.__name__)
+        require_settings(cls, config)
         return cls(**config)
 
 
