@@ -435,6 +435,7 @@ def test_a_forward_that_does_more_than_its_modules_is_refused():
 @needs_torch
 def test_modules_without_a_counterpart_are_refused():
     import torch
+    import torch.nn.utils.prune
 
     nn = torch.nn
     stretched = nn.Sequential(nn.GRU(2, 4), nn.LayerNorm((3, 4)))
@@ -442,7 +443,11 @@ def test_modules_without_a_counterpart_are_refused():
     own = torch_model()
     own.scale = nn.Parameter(torch.ones(3))
     normed = nn.utils.parametrizations.weight_norm(nn.GRU(2, 4), "weight_hh_l0")
+    pruned = nn.Sequential(nn.GRU(2, 4), nn.Linear(4, 3))
+    nn.utils.prune.l1_unstructured(pruned[1], "weight", 0.5)
     for module, sentence in (
+        (pruned, "1 has parametrised weights"),
+        (pruned.state_dict(), "1.weight_orig belongs to parametrised weights"),
         (nn.LSTM(2, 4), "LSTM"),
         (nn.Sequential(nn.GRU(2, 4), nn.BatchNorm1d(4)), "BatchNorm1d"),
         (nn.Sequential(nn.Linear(2, 4), nn.Softmax(dim=0)), "axis 0"),

@@ -188,6 +188,15 @@ def test_no_device_and_no_silent_pipe_is_waited_for(tmp_path):
     assert main(["transcribe", str(tmp_path / "pipe"), "--model", "/dev/zero"]) == 2
 
 
+def test_a_rate_that_no_header_holds_leaves_the_file_that_is_there(tmp_path):
+    write_wav(tmp_path / "a.wav", np.array([0.5, -0.5]), RATE)
+    for rate in (2**31, 10**30):
+        with pytest.raises(ValueError, match="rate must be at most 2147483647 Hz"):
+            write_wav(tmp_path / "a.wav", np.zeros(3), rate)
+    assert read_audio(tmp_path / "a.wav").samples.tolist() == [0.5, -0.5]
+    write_wav(tmp_path / "a.wav", np.zeros(3), 2**31 - 1)
+
+
 def test_a_pipe_with_a_writer_is_read(tmp_path):
     write_wav(tmp_path / "a.wav", np.array([0.5, -0.5]), RATE)
     ours, theirs = os.pipe()

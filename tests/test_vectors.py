@@ -98,6 +98,9 @@ def test_the_first_of_two_vectors_counts_and_a_limit_ends_the_reading(save):
     assert text.load_vectors(path, limit=1).words == ("a",)
     with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         text.load_vectors(path, limit=0)
+    for limit in (1.5, "2", True):  # 1.5 read the whole file
+        with pytest.raises(TypeError, match="limit must be an integer"):
+            text.load_vectors(path, limit=limit)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,11 @@ def _array(name: str, value: Any) -> Array:
     return as_float_array(_WHO, name, value)
 
 
+# What torch keeps of a weight that is computed anew in every call: the norm and the direction, or
+# what was there before pruning and the mask.
+_MADE_OF = ("_g", "_v", "_u", "_orig", "_mask")
+
+
 def parts_of_module(module: Any, name: str) -> Iterator[Part]:
     """Give the modules that compute something, in the order of their definition."""
     kind = next(
@@ -114,12 +119,12 @@ def parts_of_module(module: Any, name: str) -> Iterator[Part]:
         )
     own = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
     inside = f"{name}." if name else ""
-    if any(key.endswith(("_g", "_v")) for key in own) or "parametrizations" in dict(
+    if any(key.endswith(_MADE_OF) for key in own) or "parametrizations" in dict(
         module.named_children()
     ):
         raise ConversionError(
-            f"{_WHO}: {name or kind} has parametrised weights (weight normalisation or the like); "
-            "remove the parametrisation first, which leaves the plain weights"
+            f"{_WHO}: {name or kind} has parametrised weights (weight normalisation, pruning or "
+            "the like); remove the parametrisation first, which leaves the plain weights"
         )
     if kind in _KINDS:
         arrays = {key: _array(inside + key, value) for key, value in own.items()}
@@ -183,10 +188,10 @@ def parts_of_state(state: Mapping[str, Any], kinds: dict[str, str]) -> list[Part
         )
     for key, value in state.items():
         name, _, last = key.rpartition(".")
-        if name.endswith("parametrizations") or ".parametrizations." in f".{key}":
+        if ".parametrizations." in f".{key}" or last.endswith(_MADE_OF):
             raise ConversionError(
-                f"{_WHO}: {key} belongs to parametrised weights (weight normalisation or the "
-                "like); remove the parametrisation first, which leaves the plain weights"
+                f"{_WHO}: {key} belongs to parametrised weights (weight normalisation, pruning or "
+                "the like); remove the parametrisation first, which leaves the plain weights"
             )
         if last in ("running_mean", "running_var", "num_batches_tracked"):
             raise ConversionError(f"{_WHO}: gru_np has no batch normalisation; {key} would be lost")

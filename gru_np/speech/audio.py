@@ -19,6 +19,7 @@ from gru_np._files import open_input
 from gru_np._intake import as_array
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+HIGHEST_RATE = 2**31 - 1  # its bytes a second have 32 bits in a header
 LONGEST_FORMAT = 64  # bytes of a format that are read; those that we know have 40 at most
 # What programs write for a length that they did not know when they began, as into a pipe, less a
 # header or a part of a frame. A file that announces so much and holds less is read to its end.
@@ -318,6 +319,8 @@ def write_wav(path: Any, samples: Any, rate: int) -> None:
     import wave
 
     rate = require_count("write_wav", "rate", rate)
+    if rate > HIGHEST_RATE:
+        raise ValueError(f"write_wav: rate must be at most {HIGHEST_RATE} Hz, got {rate}")
     sound = as_samples("write_wav", samples).astype(np.float64)
     whole = np.clip(np.round(sound * 32768), -32768, 32767).astype("<i2")
     with wave.open(os.fspath(path), "wb") as file:

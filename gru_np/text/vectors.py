@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_np._checks import require_count
 from gru_np._files import open_input
 
 LONGEST_LINE = 2**20  # bytes: a word and 60,000 numbers; a file without line ends stops here
@@ -107,8 +108,8 @@ def load_vectors(
     >>> table = Embedding(*vectors.weights.shape, weights=vectors.weights, mask_zero=True)
     """
     name = os.fspath(path)
-    if limit is not None and limit < 1:
-        raise ValueError(f"load_vectors: limit must be at least 1, got {limit}")
+    if limit is not None:
+        limit = require_count("load_vectors", "limit", limit)
     tokens = None if tokenizer is None else _tokens(tokenizer)
     wanted = None if tokens is None else {form for token in tokens for form in _forms(token)}
     rows: dict[str, NDArray[np.float32]] = {}
