@@ -67,8 +67,10 @@ def _read(reader: Reader, path: Path, counts: Counter) -> None:
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    require(peak < MEMORY + 4 * path.stat().st_size, f"{_kept(path)}: {peak:,} bytes of memory")
-    require(time.monotonic() - begin < SECONDS, f"{_kept(path)}: over {SECONDS:g} seconds")
+    if peak >= MEMORY + 4 * path.stat().st_size:
+        raise BrokenPromiseError(f"{_kept(path)}: {peak:,} bytes of memory")
+    if time.monotonic() - begin >= SECONDS:
+        raise BrokenPromiseError(f"{_kept(path)}: over {SECONDS:g} seconds")
 
 
 def _kept(path: Path) -> str:
