@@ -40,6 +40,7 @@ BAD = {
         "1 timestamp occurs twice, the first is 2024-01-02 in rows 2 and 3",
     ),
     "empty": ("", "the file is empty"),
+    "names that a terminal obeys": ("a\x1b[2J,\x85b\nx,y\nz,u\n", r"a\\x1b\[2J, b"),
     "separators alone": (";;\n;;\n", "the file is empty"),
     "no date": ("date,temp\n2024-01-01,1\nsoon,2\n", "row 2: 'soon' is not a date"),
     "ragged": ("date,temp\n2024-01-01,1\n2024-01-02,2,7\n", "line 3 has 3 cells, the header has 2"),

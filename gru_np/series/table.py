@@ -160,9 +160,10 @@ def as_names(who: str, what: str, names: Any) -> list[str]:
 
 
 def shortened(names: Sequence[str], most: int = 12) -> str:
-    """Join names, and say how many more there are."""
+    """Join names, and say how many more there are; what a terminal would obey is escaped."""
     more = f", and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    shown = ", ".join(names[:most])
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown) + more
 
 
 def left_out(names: Sequence[str]) -> list[str]:
