@@ -73,7 +73,7 @@ def text(results: dict[str, Any]) -> str:
                 span = f"{report.times(min(values))} to {report.times(max(values))}"
                 rows.append([one, report.times(float(np.median(values))), span])
             else:
-                rows.append([one, report.NONE, "ran nowhere"])
+                rows.append([one, report.NONE, "no figure yet"])
         if rows:
             lines += [report.table(["tried", "median", "lowest to highest"], rows), ""]
     return "\n".join(lines).rstrip()

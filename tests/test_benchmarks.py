@@ -813,7 +813,7 @@ def test_settings_say_what_was_tried_and_what_it_cost():
     text = settings.text({"machine": {"cpu": "A processor"}, "contestants": {"lib": found}})
     assert "**lib**: as it was best." in text
     assert (
-        "| other | 1.50 × | **0.80 ×** to 2.00 × |" in text and "| no | - | ran nowhere |" in text
+        "| other | 1.50 × | **0.80 ×** to 2.00 × |" in text and "| no | - | no figure yet |" in text
     )
     page = f"x {settings.MARKERS[0]} old {settings.MARKERS[1]} y"
     assert "old" not in report.insert(page, text, settings.MARKERS)
